@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The control API's operations, behind one call: the front end has parsed the
+ * request, read the body and verified the signature.
+ */
+#ifndef DORMOUSE_API_API_H
+#define DORMOUSE_API_API_H
+
+#include "fleet.h"
+#include "http.h"
+#include "store.h"
+#include "token.h"
+
+struct api {
+    struct store *store;
+    struct fleet *fleet;
+    struct token_key *tokens;
+    const char *region, *account, *domain;
+    uint16_t public_port;
+};
+
+enum rights { RIGHTS_READ, RIGHTS_RUN, RIGHTS_ADMIN };
+
+/* True when the path belongs to the control API (else the caller answers 404/403 itself). */
+bool api_owns_path(const char *raw_path);
+/* Runs the operation and fills in the response, errors included. */
+void api_handle(struct api *a, const struct http_req *req, enum rights who, const void *body,
+                size_t len, struct http_res *res);
+/* Fills in an AWS-shaped error: status and name from errors.def. */
+void api_error(struct http_res *res, const char *name, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+
+#endif

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The fleet: image builds and the life of every microVM on this host. Called
+ * by the control API's operations and by the endpoint proxy, from any thread.
+ * Rows in the store are written by the operations first (PENDING), then handed
+ * over here; from then on the fleet alone changes their state.
+ */
+#ifndef DORMOUSE_API_FLEET_H
+#define DORMOUSE_API_FLEET_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "../hypervisor/base/err.h"
+#include "store.h"
+
+struct fleet;
+struct artifacts; /* artifacts.h: the built-in S3 store's files */
+
+struct fleet_config {
+    const char *state_dir;       /* images/ vms/ live here */
+    const char *bases_dir;       /* debian.img python.img */
+    const char *kernel, *initrd; /* guest kernel Image and initramfs */
+    const char *domain;          /* e.g. localhost */
+    const char *region, *account;
+    uint16_t public_port; /* goes into endpoint names when not 443 */
+    int parent_sock;      /* to the privileged parent, priv.h */
+};
+
+int fleet_open(struct fleet **ret, const struct fleet_config *c, struct store *s,
+               struct artifacts *a, struct err *e); /* reconciles leftovers of a crash */
+void fleet_close(struct fleet *f); /* stops accepting work, ends microVMs in order */
+
+/* Starts building a version whose row is PENDING. */
+int fleet_build(struct fleet *f, const char *image, uint32_t major, struct err *e);
+/* Removes the files of a deleted version. */
+int fleet_forget_version(struct fleet *f, const char *file_id, struct err *e);
+
+/* Starts a microVM whose row is PENDING; returns at once. */
+int fleet_run(struct fleet *f, const char *vm_id, struct err *e);
+/* Wait until done. -EINVAL with a sentence when the state does not allow it. */
+int fleet_suspend(struct fleet *f, const char *vm_id, struct err *e);
+int fleet_resume(struct fleet *f, const char *vm_id, struct err *e);
+int fleet_terminate(struct fleet *f, const char *vm_id, struct err *e);
+
+/* For the endpoint proxy: finds the microVM by its endpoint label, wakes it when its idle
+ * policy says so (blocking until it runs), and counts the request as activity until
+ * fleet_release(). -ENOENT no such endpoint, -EHOSTDOWN suspended and not to be woken (or
+ * gone), -EAGAIN not up yet within the hold limit, -EIO resume failed. */
+struct fleet_target {
+    char vm_id[ID_CAP];
+    uint32_t ip; /* host order */
+    void *priv;
+    uint64_t resumed_us; /* 0, or how long this request's wake-up took */
+};
+int fleet_acquire(struct fleet *f, const char *label, struct fleet_target *ret, struct err *e);
+void fleet_release(struct fleet *f, struct fleet_target *t);
+/* A raw stream to 127.0.0.1:port inside the guest, for applications that listen only there. */
+int fleet_forward(struct fleet *f, struct fleet_target *t, uint16_t port, int *ret_fd,
+                  struct err *e);
+
+/* Log lines of a build or microVM since `offset`; for the CLI and the build log. */
+int fleet_log_open(struct fleet *f, const char *id, int *ret_fd, struct err *e);
+
+#endif

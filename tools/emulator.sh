@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash
+# The emulated ARM64 host: one QEMU command line, shared by host.sh (which keeps it running)
+# and vmrun.sh (which boots it once). Sourced, never run. The machine has EL2, so that KVM
+# works inside it, and a named core instead of `-cpu max`, whose software pointer
+# authentication makes everything five times slower.
+#
+# Reads: GIC (3 or 2), SMP, HOST_MEM, DETERMINISTIC, QEMU.
+
+emulator_check() {
+    QEMU=${QEMU:-qemu-system-aarch64}
+    if ! command -v "$QEMU" >/dev/null 2>&1; then
+        echo "error: $QEMU is not installed; run 'make deps' (Debian: apt-get install qemu-system-arm)" >&2
+        return 1
+    fi
+    case ${GIC:=3} in
+    2 | 3) ;;
+    *)
+        echo "error: GIC=$GIC is not known; use GIC=3 (servers) or GIC=2 (small boards)" >&2
+        return 1
+        ;;
+    esac
+}
+
+# emulator_args: fills EMULATOR with the machine, and EMULATOR_CMDLINE with the kernel
+# command line every boot needs. Devices are added by the caller.
+emulator_args() {
+    # shellcheck disable=SC2034  # read by the caller
+    EMULATOR_CMDLINE="console=ttyAMA0 quiet loglevel=3 panic=-1 rdinit=/init audit=0"
+    EMULATOR_CMDLINE+=" dormouse.net=10.0.2.15/24,10.0.2.2,10.0.2.3"
+    EMULATOR=("$QEMU" -nodefaults -no-user-config -display none -no-reboot
+        -M "virt,virtualization=on,gic-version=$GIC"
+        -cpu neoverse-n1 -m "${HOST_MEM:-8G}")
+    if [ "${DETERMINISTIC:-0}" = 1 ]; then
+        # One instruction is one nanosecond of guest-visible time; address randomisation is
+        # the one thing left that would make two runs of the same work differ.
+        EMULATOR+=(-smp 1 -accel tcg,thread=single -icount shift=0,sleep=off -rtc clock=vm)
+        EMULATOR_CMDLINE+=" nokaslr"
+    else
+        EMULATOR+=(-smp "${SMP:-2}" -accel tcg,thread=multi)
+    fi
+    EMULATOR+=(-device virtio-serial-pci,max_ports=8 -device virtio-rng-pci)
+}
+
+# emulator_disk FILE SERIAL [ro]: a raw disk that the init script finds by its serial.
+emulator_disk() {
+    local opts="if=none,format=raw,id=d-$2,file=${1//,/,,},cache=writeback,discard=unmap"
+    [ "${3:-}" = ro ] && opts+=",readonly=on"
+    EMULATOR+=(-drive "$opts" -device "virtio-blk-pci,drive=d-$2,serial=$2")
+}
+
+# emulator_net [HOSTFWD...]: the user network; it reaches what this machine reaches.
+emulator_net() {
+    local net="user,id=n0" fwd
+    for fwd in "$@"; do net+=",hostfwd=$fwd"; done
+    EMULATOR+=(-netdev "$net" -device virtio-net-pci,netdev=n0,romfile=)
+}
+
+# emulator_port NAME CHARDEV: a named byte stream between init and the outside.
+emulator_port() {
+    EMULATOR+=(-chardev "$2,id=c-$1" -device "virtserialport,chardev=c-$1,name=org.dormouse.$1")
+}
