@@ -1,0 +1,147 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# Makes build/sysroot: Debian trixie's arm64 glibc and the libraries the daemon links statically.
+# Usage: tools/sysroot.sh         (no output but progress; nothing to do when the cache is good)
+#
+#   bin/aarch64-glibc-gcc   the cross gcc, told to use only this root; link with -static(-pie)
+#   usr/include, usr/lib    the unpacked -dev packages
+#
+# Traps this takes care of:
+# - The cross gcc searches the glibc of its own release (/usr/aarch64-linux-gnu) even with
+#   --sysroot: the wrapper drops its include list and puts the sysroot's library directory first,
+#   so that crt1.o, headers and libc.a are of one glibc.
+# - Debian's links and linker scripts hold absolute paths: they are made relative, or bare names.
+# - Shared libraries are left out, so a forgotten -static is an error and not a surprise.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. tools/cache.sh
+. tools/apt-private.sh
+
+[ $# -eq 0 ] || die "tools/sysroot.sh takes no argument"
+
+TRIPLET=aarch64-linux-gnu
+CROSS=$TRIPLET-
+command -v ${CROSS}gcc >/dev/null || die "${CROSS}gcc is missing; run: make deps"
+GCC_INCLUDE=$(${CROSS}gcc -print-file-name=include)
+PACKAGES="libc6-dev linux-libc-dev libmbedtls-dev libsqlite3-dev libjansson-dev libllhttp-dev
+    libnghttp2-dev zlib1g-dev libzstd-dev libseccomp-dev libcap-dev liburing-dev libfdt-dev"
+
+write_wrapper() {
+    mkdir -p "$1"
+    cat >"$1/aarch64-glibc-gcc" <<END
+#!/bin/sh
+root=\${0%/*}/..
+exec ${CROSS}gcc --sysroot="\$root" -nostdinc -isystem "$GCC_INCLUDE" \\
+    -isystem "\$root/usr/include/$TRIPLET" -isystem "\$root/usr/include" \\
+    -B"\$root/usr/lib/$TRIPLET/" -L"\$root/usr/lib/$TRIPLET" "\$@"
+END
+    chmod +x "$1"/*
+}
+
+# Links with an absolute target get one relative to the root; GROUP scripts get bare names.
+make_relocatable() {
+    local root=$1 link target file
+    find "$root" -type l -lname '/*' | while read -r link; do
+        target=$root$(readlink "$link")
+        ln -sfn "$(realpath -m --relative-to="${link%/*}" "$target")" "$link"
+    done
+    for file in "$root/usr/lib/$TRIPLET"/*.a; do
+        if head -c 4096 "$file" | grep -aq '^GROUP\|^INPUT'; then
+            sed -i -E 's|(/usr)?/lib/[^ )]*/([^ /)]+\.a)|\2|g' "$file"
+        fi
+    done
+}
+
+# The publish condition: one static program that calls into every library.
+check_root() {
+    local out=$1 work=$2 kind
+    cat >"$work/check.c" <<'END'
+#include <jansson.h>
+#include <libfdt.h>
+#include <liburing.h>
+#include <linux/fs.h>
+#include <linux/kvm.h>
+#include <llhttp.h>
+#include <math.h>
+#include <mbedtls/ssl.h>
+#include <mbedtls/version.h>
+#include <nghttp2/nghttp2.h>
+#include <psa/crypto.h>
+#include <seccomp.h>
+#include <sqlite3.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/capability.h>
+#include <zlib.h>
+#include <zstd.h>
+
+int main(int argc, char **argv)
+{
+    char out[64], fdt[256];
+    uLongf out_len = sizeof(out);
+    mbedtls_ssl_config conf;
+    sqlite3 *db = NULL;
+    llhttp_t http;
+    llhttp_settings_t settings;
+    struct io_uring ring;
+    scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
+    json_t *json = json_loads("{\"a\":[1,2]}", 0, NULL);
+    cap_t caps = cap_get_proc();
+    mbedtls_ssl_config_init(&conf);
+    int bad = psa_crypto_init() != PSA_SUCCESS;
+    bad += mbedtls_ssl_config_defaults(&conf, MBEDTLS_SSL_IS_SERVER,
+                                       MBEDTLS_SSL_TRANSPORT_STREAM, MBEDTLS_SSL_PRESET_DEFAULT);
+    bad += sqlite3_open(":memory:", &db) != SQLITE_OK;
+    bad += sqlite3_exec(db, "create table t(a); insert into t values(json('[1]'));", 0, 0, 0);
+    llhttp_settings_init(&settings);
+    llhttp_init(&http, HTTP_REQUEST, &settings);
+    bad += llhttp_execute(&http, "GET / HTTP/1.1\r\n\r\n", 18) != HPE_OK;
+    bad += compress((Bytef *)out, &out_len, (const Bytef *)"dormouse", 8) != Z_OK;
+    bad += ZSTD_isError(ZSTD_compress(out, sizeof(out), "dormouse", 8, 3)) != 0;
+    bad += fdt_create_empty_tree(fdt, sizeof(fdt)) != 0;
+    bad += !filter + !json + !caps;
+    printf("mbedtls %s sqlite %s jansson %s llhttp %d.%d nghttp2 %s zlib %s zstd %s seccomp %u "
+           "uring %d sqrt %.1f bad %d\n",
+           MBEDTLS_VERSION_STRING, sqlite3_libversion(), jansson_version_str(),
+           LLHTTP_VERSION_MAJOR, LLHTTP_VERSION_MINOR, nghttp2_version(0)->version_str,
+           zlibVersion(), ZSTD_versionString(), seccomp_version()->minor,
+           io_uring_queue_init(4, &ring, 0), sqrt((double)argc), bad);
+    return argv[0] ? bad : 1;
+}
+END
+    for kind in "-static" "-static-pie -fPIE"; do
+        # shellcheck disable=SC2086 # a list of flags
+        "$out/bin/aarch64-glibc-gcc" $kind -O2 -Wall -Werror "$work/check.c" -o "$work/check" \
+            -lmbedtls -lmbedx509 -lmbedcrypto -lsqlite3 -ljansson -lllhttp -lnghttp2 -lz -lzstd \
+            -lseccomp -lcap -luring -lfdt -lm 2>"$work/link.log" || {
+            tail -n 20 "$work/link.log" >&2
+            die "the sysroot is not usable with this cross gcc (above)"
+        }
+    done
+}
+
+build_sysroot() {
+    local out=$1 work=$2
+    # shellcheck disable=SC2086
+    apt_fetch arm64 "$work/debs" $PACKAGES
+    apt_unpack "$work/debs" "$work/root"
+    mkdir -p "$out/usr/include/$TRIPLET" "$out/usr/lib/$TRIPLET" "$out/licences"
+    make_relocatable "$work/root"
+    cp -r "$work/root/usr/include/." "$out/usr/include/"
+    rm -rf "$out/usr/include/$TRIPLET/asm"
+    copy_uapi_headers "$work/root" arm64 "$out/usr/include"
+    mv "$out/usr/include/asm" "$out/usr/include/$TRIPLET/"
+    cp -P "$work/root/usr/lib/$TRIPLET/"*.[ao] "$out/usr/lib/$TRIPLET/"
+    for deb in "$work/root/usr/share/doc"/*/; do
+        [ ! -f "$deb/copyright" ] || cp -L "$deb/copyright" "$out/licences/$(basename "$deb")"
+    done
+    (cd "$work/debs" && ls ./*.deb) | sed 's|.*/||' >"$out/packages"
+    write_wrapper "$out/bin"
+    say "sysroot: linking a program with every library"
+    check_root "$out" "$work"
+}
+
+key=$(cache_key tools/sysroot.sh tools/apt-private.sh -- "$(${CROSS}gcc -dumpfullversion)" \
+    "$GCC_INCLUDE")
+cache_entry sysroot "$key" build_sysroot
+cache_link sysroot
