@@ -1,5 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
+# shellcheck disable=SC3045  # busybox has read -t and ulimit -n
 # PID 1 of the appliance, run by busybox. It mounts, loads modules, configures the network,
 # then either supervises dormoused or, with `dormouse.run=PATH` on the kernel command line,
 # runs that one program and powers off with the line `dormouse: exit N` on the console.
@@ -37,19 +38,21 @@ param() { # value of one word of the kernel command line
 
 port() { # device of a named virtio-serial port
     for name in /sys/class/virtio-ports/*/name; do
-        [ -e "$name" ] && read -r line <"$name" && [ "$line" = "org.dormouse.$1" ] || continue
-        name=${name%/name}
-        echo "/dev/${name##*/}"
-        return 0
+        if [ -e "$name" ] && read -r line <"$name" && [ "$line" = "org.dormouse.$1" ]; then
+            name=${name%/name}
+            echo "/dev/${name##*/}"
+            return 0
+        fi
     done
     return 1
 }
 
 disk() { # device of a disk, by the serial the emulator gave it, else by file system label
     for dir in /sys/block/vd*; do
-        [ -e "$dir/serial" ] && read -r line <"$dir/serial" && [ "$line" = "$1" ] || continue
-        echo "/dev/${dir##*/}"
-        return 0
+        if [ -e "$dir/serial" ] && read -r line <"$dir/serial" && [ "$line" = "$1" ]; then
+            echo "/dev/${dir##*/}"
+            return 0
+        fi
     done
     findfs "LABEL=dormouse-$1" 2>/dev/null
 }
@@ -193,8 +196,7 @@ read -r cmdline </proc/cmdline
 modprobe -a $(cat /lib/modules/load) 2>/run/modprobe.log || say "a kernel module is missing"
 network
 disks
-ip=$(hostname) 2>/dev/null
-[ "$ip" = dormouse ] || hostname dormouse
+hostname dormouse
 
 if program=$(param dormouse.run); then
     run_once "$program"

@@ -41,29 +41,16 @@ applets="[ [[ arch ash awk base64 basename blkid bunzip2 bzip2 cat chattr chgrp 
     traceroute true truncate tty udhcpc umount uname unexpand uniq unlink unshare unxz unzip
     uptime usleep uuencode uudecode vi watch wc wget which whoami xargs xxd xzcat yes zcat"
 
-# copy_program ROOT OUT PATH: a program with the libraries it needs, and their libraries.
+# copy_program FROM TO PATH: a program with the libraries it needs, and what those need.
 copy_program() {
-    local root=$1 out=$2 path=$3 lib found
-    [ ! -e "$out/$path" ] || return 0
-    install -D -m 755 "$root/$path" "$out/$path"
-    for lib in $(readelf -d "$root/$path" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p'); do
-        for found in usr/lib/aarch64-linux-gnu usr/lib lib/aarch64-linux-gnu lib; do
-            [ ! -e "$root/$found/$lib" ] || break
-        done
-        [ -e "$root/$found/$lib" ] || die "no package has the library $lib that $path needs"
-        # Under one directory whatever the package says, as /lib is a link in the appliance.
-        copy_library "$root" "$out" "$found/$lib"
+    local from=$1 to=$2 path=$3 lib
+    [ ! -e "$to/$path" ] || return 0
+    install -D -m 755 "$from/$path" "$to/$path"
+    for lib in $(readelf -d "$from/$path" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p'); do
+        [ -e "$from/usr/lib/aarch64-linux-gnu/$lib" ] ||
+            die "no package has the library $lib that $path needs"
+        copy_program "$from" "$to" "usr/lib/aarch64-linux-gnu/$lib"
     done
-}
-
-copy_library() {
-    local root=$1 out=$2 path=$3 to
-    to=usr/${path#usr/}
-    if [ "$path" != "$to" ] && [ ! -e "$root/$to" ]; then
-        mkdir -p "$root/${to%/*}"
-        cp -L "$root/$path" "$root/$to"
-    fi
-    copy_program "$root" "$out" "$to"
 }
 
 # copy_modules FROM TO WANTED...: modules and what they depend on, decompressed.
@@ -139,6 +126,7 @@ make_debian_part() {
     for name in $applets; do ln -s busybox "$root/usr/bin/$name"; done
     ln -s ../bin/busybox "$root/usr/sbin/modprobe" # where the kernel looks for it
     for name in $programs; do copy_program "$work/debian" "$root" "$name"; done
+    ln -s aarch64-linux-gnu/ld-linux-aarch64.so.1 "$root/usr/lib/"
     find "$work/debian/usr/share/ca-certificates" -name '*.crt' -print0 | LC_ALL=C sort -z |
         xargs -0 cat >"$root/etc/ssl/certs/ca-certificates.crt"
 
