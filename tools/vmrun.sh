@@ -139,7 +139,7 @@ exec 3>&-
     wait "$sleeper" && : >"$tmp/late" && kill -KILL "$qemu"
 ) 2>/dev/null &
 watch=$!
-wait "$qemu" || true
+wait "$qemu" 2>/dev/null || true # silent about a killed one
 kill "$watch" 2>/dev/null || true
 wait "$watch" 2>/dev/null || true
 qemu=
