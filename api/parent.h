@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The privileged parent role: root, single-threaded, parses nothing from
+ * outside. It answers the PRIV_* messages of the api role (priv.h), which it
+ * does not trust: every field is checked and nonsense ends the child.
+ *
+ * Called by dormoused's main. Programs log, so this role logs by itself.
+ */
+#ifndef DORMOUSE_API_PARENT_H
+#define DORMOUSE_API_PARENT_H
+
+#include <stdint.h>
+
+#include "../hypervisor/base/err.h"
+
+#define PARENT_VMM_UID 64000u /* uid and gid of slot s: PARENT_VMM_UID + s */
+
+struct parent_config {
+    const char *vmm_path; /* dormouse-vmm, e.g. /usr/bin/dormouse-vmm */
+    const char *nft_path; /* NULL: /usr/sbin/nft; its rules are loaded once at start */
+    uint32_t api_uid; /* parent_supervise drops the child to this uid and gid; 0: stays root */
+};
+
+/* The whole parent role. Forks a child that drops its privileges and calls `role(ctx, sock)`
+ * (its result is the child's exit status); serves it; when it dies, kills the microVMs it
+ * left, removes their taps and cgroups, and starts it again after a growing pause. Returns 0
+ * after SIGTERM or SIGINT, which it hands on to the child and whose end it awaits; also 0 when
+ * the child ended with status 0. Negative errno when the host lacks something (no /dev/kvm,
+ * no cgroup v2, nft fails): with a hint. */
+int parent_supervise(const struct parent_config *c, int (*role)(void *ctx, int sock), void *ctx,
+                     struct err *e);
+
+/* Only the serving part, for one api role at the other end of `sock` (msg_pair). Returns 0 when
+ * that end is closed, -EPROTO after nonsense; in both cases nothing it spawned is left. */
+int parent_run(const struct parent_config *c, int sock, struct err *e);
+
+#endif
