@@ -7,8 +7,9 @@
  * Life: the VMM starts with `--vcpus N`, makes VM, vCPUs and GIC, enters its
  * jail and sends CTL_READY (an *embryo*). Then exactly one CTL_BOOT or
  * CTL_RESTORE. Requests carry id != 0 and are answered by CTL_DONE or CTL_FAIL
- * with the same id; events carry id 0. When the control socket closes, the VMM
- * keeps running; see CTL_ATTACH (a restarted daemon takes over).
+ * with the same id; events carry id 0. When the control socket closes, an
+ * embryo exits and a machine keeps running without control; a daemon that
+ * wants to come back must keep the socket's other end alive meanwhile.
  *
  * All structs are plain host-endian: both ends are the same build on the same
  * host (CTL_VERSION is checked in CTL_READY).

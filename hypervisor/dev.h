@@ -2,7 +2,8 @@
 /*
  * What a device is to the machine. A device is one file that fills a
  * `struct dev_ops`; dev_table.c lists them all. The device tree, reset, save
- * and restore are loops over the configured devices.
+ * and restore are loops over the configured devices. Every op but `free` may
+ * be NULL; a device without `quiesce` is always quiet.
  *
  * Threads: `read/write` of the bus run on vCPU threads; everything that
  * touches queues runs in the I/O thread. A device guards what both touch with
@@ -22,7 +23,6 @@
 
 struct dstate_writer; /* snapshot/devstate.h */
 struct dstate_reader;
-struct fdt_ctx; /* arm64_fdt.h */
 
 /* An interrupt line: an irqfd on an edge-triggered SPI. */
 struct irq {
@@ -42,7 +42,8 @@ struct dev;
 struct dev_ops {
     const char *name; /* e.g. "virtio-blk"; also names it in the state file */
     uint32_t tag;     /* device-state tag, unique per device kind */
-    /* Adds its node to the device tree. */
+    /* Adds its node to the device tree (libfdt sequential write, inside "/"); most
+     * devices need no more than fdt_dev_node() of arm64_fdt.h. */
     int (*fdt)(struct dev *d, void *fdt, struct err *e);
     /* Start doing I/O (after boot set-up or after load). I/O thread. */
     int (*start)(struct dev *d, struct err *e);
@@ -51,7 +52,12 @@ struct dev_ops {
     void (*quiesce)(struct dev *d);
     /* Undo quiesce. */
     void (*resume)(struct dev *d);
+    /* Somebody called ring_kick(): look at what vCPU threads left for the I/O thread.
+     * Cheap when there is nothing. The machine owns ring_on_kick(). */
+    void (*kicked)(struct dev *d);
     int (*save)(struct dev *d, struct dstate_writer *w, struct err *e);
+    /* After load and start an interrupt that the guest has not acknowledged must be
+     * raised again: its injection may have been under way when the GIC was saved. */
     int (*load)(struct dev *d, struct dstate_reader *r, struct err *e);
     void (*free)(struct dev *d);
 };

@@ -10,6 +10,7 @@
 #ifndef DORMOUSE_MEM_H
 #define DORMOUSE_MEM_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/num.h"
@@ -37,10 +38,24 @@
 #define SPI_VMGENID 3u
 #define SPI_VIRTIO  16u /* + slot */
 
+/* A part of RAM mapped from another file than the image: its pages are not anonymous and
+ * still have to be saved. */
+struct mem_overlay {
+    uint64_t off, len; /* from MEM_BASE */
+};
+
 struct guest_mem {
     uint8_t *host; /* where MEM_BASE is mapped here */
     uint64_t size; /* bytes, from MEM_BASE */
+    struct mem_overlay *overlays; /* sorted */
+    unsigned noverlays;
+    bool image; /* the rest is a private mapping of a snapshot file, else anonymous */
 };
+
+/* Gives whole pages back to the host (balloon, free-page reporting): afterwards the guest
+ * reads zeros or, in a restored machine, what its image holds. Page-aligned, inside RAM,
+ * else -EINVAL. Any thread. */
+int mem_discard(struct guest_mem *m, uint64_t gpa, uint64_t len);
 
 /* Host pointer to [gpa, gpa+len) if wholly inside RAM, else NULL. len 0: NULL. */
 static inline void *mem_at(const struct guest_mem *m, uint64_t gpa, uint64_t len)
