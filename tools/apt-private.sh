@@ -10,6 +10,7 @@
 #   apt_fetch ARCH DIR PACKAGE...        download .debs into DIR
 #   apt_fetch_source ARCH DIR PACKAGE... download the upstream part of source packages into DIR
 #   apt_unpack DEBDIR ROOT               unpack all .debs of a directory into ROOT
+#   copy_uapi_headers ROOT TRIPLET INCLUDE
 #
 # DORMOUSE_MIRROR replaces the mirror, DORMOUSE_SECURITY_MIRROR the security one ("none": without).
 
@@ -148,7 +149,7 @@ apt_refresh() {
     apt_private "$arch" apt-get -q update >"$dir/update.log" 2>&1 && return
     # A mirror without a security archive beside it: go on without, unless it was asked for.
     if [ -z "${DORMOUSE_SECURITY_MIRROR:-}" ] &&
-        ! apt_machine_sources | grep -q security &&
+        ! apt_machine_sources | grep security >/dev/null &&
         grep -q "$APT_SUITE-security" "$dir/sources.list"; then
         sed -i "/ $APT_SUITE-security /d" "$dir/sources.list"
         say "apt: no $APT_SUITE-security beside the mirror, going on without it"
@@ -198,13 +199,11 @@ apt_unpack() {
     done
 }
 
-# Copies the Linux user-space API headers of unpacked linux-libc-dev into INCLUDE: trixie's
-# package holds all architectures and reaches asm/ through links.
+# Copies the Linux user-space API headers of unpacked linux-libc-dev into INCLUDE, with asm/ of
+# one TRIPLET: trixie's package holds all architectures and reaches asm/ through links.
 copy_uapi_headers() {
-    local root=$1 arch=$2 include=$3 asm
-    asm=$root/usr/lib/linux/uapi/$arch/asm
-    [ -d "$asm" ] || asm=$(echo "$root"/usr/include/*-linux-gnu/asm)
+    local root=$1 triplet=$2 include=$3
     mkdir -p "$include"
-    cp -rL "$asm" "$include/"
+    cp -rL "$root/usr/include/$triplet/asm" "$include/"
     cp -r "$root"/usr/include/{asm-generic,linux,misc,mtd,rdma,sound,video} "$include/"
 }

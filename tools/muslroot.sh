@@ -123,7 +123,7 @@ build_muslroot() {
     mkdir -p "$out/lib" "$out/include"
     cp -r "$work/root/usr/include/aarch64-linux-musl/." "$out/include/"
     cp "$work/root/usr/lib/aarch64-linux-musl/"*.[ao] "$out/lib/"
-    copy_uapi_headers "$work/root" arm64 "$out/include"
+    copy_uapi_headers "$work/root" aarch64-linux-gnu "$out/include"
     write_wrappers "$out/bin"
     say "musl: compiling libfdt and liburing"
     unpack_source "$work/src" device-tree-compiler "$work/dtc"
