@@ -20,13 +20,13 @@ static struct tap_state tap_;
 
 #define TEST(name) static void test_##name(void)
 
-#define RUN(name)                                                                              \
-    do {                                                                                       \
-        tap_.in_test = true;                                                                   \
-        tap_.test_failed = false;                                                              \
-        test_##name();                                                                         \
-        tap_.in_test = false;                                                                  \
-        tap_report_(!tap_.test_failed, #name);                                                 \
+#define RUN(name)                              \
+    do {                                       \
+        tap_.in_test = true;                   \
+        tap_.test_failed = false;              \
+        test_##name();                         \
+        tap_.in_test = false;                  \
+        tap_report_(!tap_.test_failed, #name); \
     } while (0)
 
 /* Inside a TEST a failing CHECK fails that test; outside each CHECK is a test of its own. */
@@ -35,11 +35,11 @@ static struct tap_state tap_;
 /* Compares strings and shows both. */
 #define CHECK_STR(got, want) tap_check_str_((got), (want), __FILE__, __LINE__)
 
-#define SKIP(why)                                                                              \
-    do {                                                                                       \
-        tap_.count++;                                                                          \
-        printf("ok %u - %s # SKIP %s\n", tap_.count, __func__, why);                           \
-        fflush(stdout);                                                                        \
+#define SKIP(why)                                                    \
+    do {                                                             \
+        tap_.count++;                                                \
+        printf("ok %u - %s # SKIP %s\n", tap_.count, __func__, why); \
+        fflush(stdout);                                              \
     } while (0)
 
 #define TAP_DONE() tap_done_()

