@@ -42,6 +42,11 @@ struct http_res {
     char error_type[48];      /* x-amzn-errortype, or "" */
     uint32_t retry_after;     /* seconds, 0 = absent */
     struct buf body;
+    struct buf headers; /* more header lines, each "Name: value\r\n" */
 };
+void http_res_free(struct http_res *res);
+/* Adds a header line; line breaks in the value become blanks. */
+void http_res_header(struct http_res *res, const char *name, const char *value);
+const char *http_reason(int status);
 
 #endif
