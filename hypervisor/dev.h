@@ -23,6 +23,7 @@
 
 struct dstate_writer; /* snapshot/devstate.h */
 struct dstate_reader;
+struct ctl_stats; /* ctl.h */
 
 /* An interrupt line: an irqfd on an edge-triggered SPI. */
 struct irq {
@@ -55,10 +56,14 @@ struct dev_ops {
     /* Somebody called ring_kick(): look at what vCPU threads left for the I/O thread.
      * Cheap when there is nothing. The machine owns ring_on_kick(). */
     void (*kicked)(struct dev *d);
+    /* save and load see the fields of one block only: the machine opens, closes and finds
+     * the device's block (tag, instance). A quiet device, I/O thread. */
     int (*save)(struct dev *d, struct dstate_writer *w, struct err *e);
     /* After load and start an interrupt that the guest has not acknowledged must be
      * raised again: its injection may have been under way when the GIC was saved. */
     int (*load)(struct dev *d, struct dstate_reader *r, struct err *e);
+    /* Adds its counters. */
+    void (*stats)(const struct dev *d, struct ctl_stats *s);
     void (*free)(struct dev *d);
 };
 
