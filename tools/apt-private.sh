@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash
-# A private apt for Debian trixie: own sources, lists, cache and dpkg status below the build cache,
-# so that packages of another release or architecture can be fetched, with apt's own signature
-# check, without touching the machine's configuration. Sourced by bash scripts, needs cache.sh.
+# A private apt for Debian trixie: own sources, lists, cache and dpkg status below the build
+# cache, so that packages of another release or architecture can be fetched, with apt's own
+# signature check, without touching the machine's configuration. For bash; needs cache.sh.
 #
 #   apt_mirror | apt_security_mirror     base address, as this machine's apt sees it
 #   apt_sources_list                     sources.list text for a trixie root file system
@@ -12,7 +12,7 @@
 #   apt_unpack DEBDIR ROOT               unpack all .debs of a directory into ROOT
 #   copy_uapi_headers ROOT TRIPLET INCLUDE
 #
-# DORMOUSE_MIRROR replaces the mirror, DORMOUSE_SECURITY_MIRROR the security one ("none": without).
+# DORMOUSE_MIRROR replaces the mirror, DORMOUSE_SECURITY_MIRROR the security one ("none": none).
 
 APT_SUITE=trixie
 APT_KEYRING=/usr/share/keyrings/debian-archive-keyring.gpg
@@ -29,7 +29,7 @@ apt_machine_sources() {
     } 2>/dev/null | awk '
         $1 != "Debian" && $1 != "?" { next }
         $3 !~ /^(https?|mirror\+https?|tor\+https?|ftp):/ { next }
-        $2 !~ /^(bullseye|bookworm|trixie|forky|duke|sid|testing|unstable|(old)*stable)(-|\/|$)/ {
+        $2 !~ /^(bullseye|bookworm|trixie|forky|duke|sid|testing|(un|(old)*)stable)([-\/]|$)/ {
             next
         }
         { print $2, $3 }'
@@ -104,10 +104,12 @@ APT::Architectures { "$arch"; };
 APT::Get::AllowUnauthenticated "false";
 APT::Install-Recommends "false";
 APT::Sandbox::User "root";
+APT::Update::Error-Mode "any";
 Acquire::Languages "none";
 Acquire::Retries "3";
 END
-    apt-config dump | grep -E '^Acquire::(https?|ftp|Check-(Valid-Until|Date)|ForceIPv[46])[: ]' |
+    apt-config dump |
+        grep -E '^Acquire::(https?|ftp|Check-(Valid-Until|Date)|ForceIPv[46])[: ]' |
         grep -vi 'Verify-' || true
 }
 
@@ -147,16 +149,17 @@ apt_refresh() {
     local dir=$1 arch=$2
     say "apt: reading the $APT_SUITE package lists for $arch"
     apt_private "$arch" apt-get -q update >"$dir/update.log" 2>&1 && return
-    # A mirror without a security archive beside it: go on without, unless it was asked for.
+    # A security archive that was only guessed, beside the mirror, may not exist: go on without.
     if [ -z "${DORMOUSE_SECURITY_MIRROR:-}" ] &&
-        ! apt_machine_sources | grep security >/dev/null &&
+        { [ -n "${DORMOUSE_MIRROR:-}" ] ||
+            ! apt_machine_sources | grep security >/dev/null; } &&
         grep -q "$APT_SUITE-security" "$dir/sources.list"; then
         sed -i "/ $APT_SUITE-security /d" "$dir/sources.list"
         say "apt: no $APT_SUITE-security beside the mirror, going on without it"
         apt_private "$arch" apt-get -q update >"$dir/update.log" 2>&1 && return
     fi
     tail -n 12 "$dir/update.log" >&2
-    die "apt cannot read the $APT_SUITE lists (above); check the network, or set DORMOUSE_MIRROR"
+    die "apt cannot read the $APT_SUITE lists (above); check the network or set DORMOUSE_MIRROR"
 }
 
 # Runs an apt-get command in DIR; once more with new lists, as a mirror drops replaced versions.

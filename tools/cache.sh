@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash
-# Keyed cache for slow, rarely changing build products (sysroots, kernel). Sourced by bash scripts.
+# Keyed cache for slow, rarely changing build products (sysroots, kernel), for bash scripts.
 #
 # An entry is ${DORMOUSE_CACHE:-~/.cache/dormouse}/<name>-<key>/, where the key is a hash of
-# everything that decides the content. It is built in a temporary directory and renamed into place
-# only when complete, under a lock per name; a manifest (sha256 of each file) is checked before
-# every reuse, so a damaged or half-written entry is rebuilt instead of used.
+# everything that decides the content. It is built in a temporary directory and renamed into
+# place only when complete, under a lock per name; a manifest (sha256 of each file) is checked
+# before every reuse, so a damaged or half-written entry is rebuilt instead of used.
 #
 #   key=$(cache_key recipe-file... -- word...)
 #   cache_entry NAME KEY FUNCTION      # runs `FUNCTION out work` if needed; sets CACHE_ENTRY
-#   cache_link NAME                    # $BUILD/NAME -> $CACHE_ENTRY, and touches $BUILD/NAME.stamp
+#   cache_link NAME                    # $BUILD/NAME -> $CACHE_ENTRY; touches $BUILD/NAME.stamp
 
 CACHE_ROOT=${DORMOUSE_CACHE:-${HOME:-/root}/.cache/dormouse}
 BUILD=${BUILD:-build}

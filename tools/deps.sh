@@ -13,9 +13,9 @@ die() {
 }
 
 # What each group is for; nothing is left to Recommends, so that the set is the same everywhere.
-BUILD="git make gcc libc6-dev bc bison flex libssl-dev libelf-dev cpio kmod dpkg-dev xz-utils zstd"
+BUILD="git make gcc libc6-dev bc bison flex libssl-dev libelf-dev cpio kmod dpkg-dev xz-utils"
 CHECK="clang clang-format shellcheck"                     # lint, fuzzers
-GUEST="device-tree-compiler e2fsprogs fakeroot debootstrap" # images
+GUEST="device-tree-compiler e2fsprogs zstd fakeroot debootstrap" # images
 HOST="qemu-system-arm ipxe-qemu"                          # the emulated ARM64 host
 FETCH="ca-certificates curl debian-archive-keyring"
 TEST="jq zip xxd"
@@ -57,9 +57,10 @@ have_node() {
 
 # Prints those of PACKAGES that are not installed.
 missing_packages() {
-    local installed package
+    # shellcheck disable=SC2016 # dpkg-query expands it
+    local installed package format=' ${db:Status-Status}/${Package} '
     # shellcheck disable=SC2086 # a list of words
-    installed=" $(dpkg-query -W -f='${db:Status-Status}/${Package} ' $PACKAGES 2>/dev/null || true)"
+    installed=$(dpkg-query -W -f="$format" $PACKAGES 2>/dev/null) || true
     for package in $PACKAGES; do
         case $installed in
         *" installed/$package "*) ;;
@@ -90,11 +91,12 @@ MISSING=$(missing_packages)
 AS_ROOT=
 if [ "$(id -u)" -ne 0 ]; then
     command -v sudo >/dev/null ||
-        die "not root and no sudo; as root, run: apt-get install --no-install-recommends $MISSING"
+        die "not root and no sudo; as root: apt-get install --no-install-recommends $MISSING"
     AS_ROOT="sudo"
 fi
 printf '  installing: %s\n' "$MISSING" >&2
-APT="$AS_ROOT env DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8 apt-get -q -o DPkg::Lock::Timeout=600"
+APT="$AS_ROOT env DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8"
+APT="$APT apt-get -q -o DPkg::Lock::Timeout=600"
 # A broken third-party source fails the update as a whole; what counts is the installation.
 $APT update >&2 || printf '  apt-get update failed (above), trying with what it has\n' >&2
 # shellcheck disable=SC2086

@@ -1,14 +1,14 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# Makes build/musl: what a static musl program for arm64 needs, for the guest's init and the VMM.
-# Usage: tools/muslroot.sh        (no output but progress; nothing to do when the cache is good)
+# Makes build/musl: all a static musl program for arm64 needs, for the guest's init and the VMM.
+# Usage: tools/muslroot.sh        (quiet, and done at once, if the cached copy is good)
 #
-#   bin/aarch64-musl-gcc    the cross gcc, told to use only this root; add -static or -static-pie
+#   bin/aarch64-musl-gcc    the cross gcc, told to use only this root; add -static(-pie)
 #   bin/aarch64-musl-clang  the same with clang
 #   include/, lib/          musl, Linux user-space API headers, libfdt.a, liburing.a
 #
-# musl and the kernel headers are Debian trixie's arm64 packages; libfdt and liburing are compiled
-# here from trixie's sources, because Debian's own archives of them are made for glibc.
+# musl and the kernel headers are Debian trixie's arm64 packages; libfdt and liburing are
+# compiled here from trixie's sources, because Debian's own archives of them are made for glibc.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . tools/cache.sh
@@ -23,8 +23,8 @@ CLANG_INCLUDE=$(clang -print-resource-dir 2>/dev/null || true)/include
 LIB_CFLAGS="-O2 -g -fstack-protector-strong -mbranch-protection=standard
     -ffunction-sections -fdata-sections -fPIE"
 
-# The cross gcc is made for glibc, but its own parts (headers, crtbegin, libgcc) do not depend on
-# it: with musl's directories searched first, its specs find musl's crt1.o or rcrt1.o and libc.a.
+# The cross gcc is made for glibc, but its own parts (headers, crtbegin, libgcc) do not depend
+# on it: with musl's directories first, its specs find musl's crt1.o or rcrt1.o and libc.a.
 write_wrappers() {
     local bin=$1
     mkdir -p "$bin"

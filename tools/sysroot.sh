@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# Makes build/sysroot: Debian trixie's arm64 glibc and the libraries the daemon links statically.
-# Usage: tools/sysroot.sh [native]     (only progress is printed; nothing to do if the cache is good)
+# Makes build/sysroot: Debian trixie's arm64 glibc and libraries that the daemon links in.
+# Usage: tools/sysroot.sh [native]     (quiet, and done at once, if the cached copy is good)
 #
 #   bin/aarch64-glibc-gcc   the cross gcc, told to use only this root; link with -static(-pie)
 #   usr/include, usr/lib    the unpacked -dev packages
@@ -9,13 +9,13 @@
 #
 # `native` makes build/sysroot-native: the same libraries for the build machine itself, for unit
 # tests and fuzzers under sanitizers: -isystem <it>/include -L<it>/lib with the machine's own
-# compiler and libc. Not a sysroot: only the libraries and the Linux API headers come from trixie.
+# compiler and libc. Only the libraries and the Linux API headers come from trixie there.
 #
 # Traps this takes care of:
 # - The cross gcc searches the glibc of its own release (/usr/aarch64-linux-gnu) even with
-#   --sysroot: the wrapper drops its include list and puts the sysroot's library directory first,
+#   --sysroot: the wrapper drops its include list and puts the sysroot's directories first,
 #   so that crt1.o, headers and libc.a are of one glibc.
-# - Debian's links and linker scripts hold absolute paths: they are made relative, or bare names.
+# - Debian's links and linker scripts hold absolute paths: made relative, or bare names.
 # - Shared libraries are left out, so a forgotten -static is an error and not a surprise.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -94,7 +94,8 @@ int main(int argc, char **argv)
     mbedtls_ssl_config_init(&conf);
     int bad = psa_crypto_init() != PSA_SUCCESS;
     bad += mbedtls_ssl_config_defaults(&conf, MBEDTLS_SSL_IS_SERVER,
-                                       MBEDTLS_SSL_TRANSPORT_STREAM, MBEDTLS_SSL_PRESET_DEFAULT);
+                                       MBEDTLS_SSL_TRANSPORT_STREAM,
+                                       MBEDTLS_SSL_PRESET_DEFAULT) != 0;
     bad += sqlite3_open(":memory:", &db) != SQLITE_OK;
     bad += sqlite3_exec(db, "create table t(a); insert into t values(json('[1]'));", 0, 0, 0);
     llhttp_settings_init(&settings);
