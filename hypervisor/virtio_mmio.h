@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The modern virtio-mmio transport (virtio 1.2, 4.2) under every virtio
+ * device. Registers are touched by vCPU threads under `lock`; queues, and all
+ * of the device behind them, by the I/O thread only. Activation copies the
+ * queue registers into `struct virtq` once, so that a later register write
+ * cannot change a live queue; a reset holds the guest's CPU until nothing is in
+ * flight any more. Guest and snapshot values take the same checks.
+ */
+#ifndef DORMOUSE_VIRTIO_MMIO_H
+#define DORMOUSE_VIRTIO_MMIO_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "base/log.h"
+#include "dev.h"
+#include "irq.h"
+#include "virtq.h"
+
+#define VIRTIO_QUEUES_MAX 3u
+#define VIRTIO_CONFIG_MAX 64u
+
+#define VIRTIO_F(bit)     (1ull << (bit))
+#define VIRTIO_DSTATE_OWN 64u /* first device-state field id that is the device's own */
+
+struct virtio;
+
+/* What one device adds. I/O thread unless said otherwise; all but queue may be NULL. */
+struct virtio_ops {
+    uint32_t id; /* virtio device type */
+    uint32_t nqueues;
+    uint16_t queue_size[VIRTIO_QUEUES_MAX];
+    uint64_t features; /* beside the transport's own */
+    /* The driver is ready: queues are live from here on. */
+    void (*activate)(struct virtio *v);
+    /* Queue i may hold something new, or the device may go on after a stop. */
+    void (*queue)(struct virtio *v, unsigned i);
+    /* Take nothing more from the queues; put back what was popped but not begun. May come
+     * twice. */
+    void (*stop)(struct virtio *v);
+    /* The driver is gone and nothing is in flight: back to the state after creation. */
+    void (*reset)(struct virtio *v);
+    /* vCPU thread, lock held: the guest wrote config space; v->config is unchanged. */
+    void (*config_write)(struct virtio *v, unsigned off, unsigned len, uint32_t val);
+    int (*start)(struct virtio *v, struct err *e);
+    int (*save)(struct virtio *v, struct dstate_writer *w, struct err *e);
+    int (*load)(struct virtio *v, const struct dstate_reader *r, struct err *e);
+    void (*free)(struct virtio *v);
+};
+
+struct virtio {
+    struct dev dev;
+    const struct virtio_ops *ops;
+    unsigned slot;
+    struct irq irq;
+    uint64_t offered; /* features */
+
+    pthread_mutex_t lock; /* the registers, down to the next blank line */
+    pthread_cond_t reset_done;
+    uint32_t status, device_sel, driver_sel, queue_sel;
+    uint32_t config_gen;
+    uint64_t accepted; /* features */
+    struct virtio_regs {
+        uint16_t num;
+        bool ready;
+        uint64_t desc, avail, used;
+        uint16_t next; /* from a snapshot: where the ring goes on */
+    } regs[VIRTIO_QUEUES_MAX];
+    uint8_t config[VIRTIO_CONFIG_MAX];
+    unsigned config_len;
+    bool resetting;
+    uint64_t bad_accesses;
+
+    _Atomic uint32_t isr;
+    _Atomic uint32_t rung;  /* queues notified without a doorbell, by bit */
+    _Atomic bool attention; /* registers changed in a way the I/O thread has to act on */
+
+    struct virtq vq[VIRTIO_QUEUES_MAX]; /* I/O thread from here on */
+    uint64_t features;                  /* accepted, once active */
+    bool started, active, stopped, broken;
+    unsigned inflight;
+    uint64_t guest_errors;
+    struct log_limit log;
+    struct virtio_bell {
+        struct ring_op op;
+        struct virtio *v;
+        unsigned queue;
+        int fd;
+    } bells[VIRTIO_QUEUES_MAX];
+};
+
+/* Sets up the transport: registers on the bus, interrupt, doorbells. `dev_ops` is made of
+ * the virtio_dev_* functions below. On failure nothing is left behind. */
+int virtio_init(struct virtio *v, const struct dev_ops *dev_ops, const struct virtio_ops *ops,
+                const struct dev_env *env, unsigned slot, uint64_t features, struct err *e);
+
+int virtio_dev_fdt(struct dev *d, void *fdt, struct err *e);
+int virtio_dev_start(struct dev *d, struct err *e);
+void virtio_dev_quiesce(struct dev *d);
+void virtio_dev_resume(struct dev *d);
+void virtio_dev_kicked(struct dev *d);
+int virtio_dev_save(struct dev *d, struct dstate_writer *w, struct err *e);
+int virtio_dev_load(struct dev *d, struct dstate_reader *r, struct err *e);
+void virtio_dev_free(struct dev *d);
+
+/* A device's dev_ops. */
+#define VIRTIO_DEV_OPS(n, t)                                                           \
+    {                                                                                  \
+        .name = (n), .tag = (t), .fdt = virtio_dev_fdt, .start = virtio_dev_start,     \
+        .quiesce = virtio_dev_quiesce, .resume = virtio_dev_resume,                    \
+        .kicked = virtio_dev_kicked, .save = virtio_dev_save, .load = virtio_dev_load, \
+        .free = virtio_dev_free                                                        \
+    }
+
+/* The following: I/O thread. */
+
+/* May take from queues now. */
+static inline bool virtio_running(const struct virtio *v)
+{
+    return v->active && !v->stopped && !v->broken;
+}
+static inline bool virtio_has(const struct virtio *v, unsigned feature_bit)
+{
+    return v->features & VIRTIO_F(feature_bit);
+}
+/* 1: a chain; 0: nothing, or the guest broke the queue and the device needs a reset. */
+int virtio_pop(struct virtio *v, unsigned queue, struct virtq_chain *c, struct iovec *iov,
+               unsigned max);
+/* Asks for doorbells; true when the queue holds something already. */
+static inline bool virtio_enable_notify(struct virtio *v, unsigned queue)
+{
+    return virtio_running(v) && v->vq[queue].size && virtq_enable_notify(&v->vq[queue]);
+}
+/* virtq_signal() and the interrupt. */
+void virtio_signal(struct virtio *v, unsigned queue);
+/* The driver did what it must not: log, DEVICE_NEEDS_RESET, no more queue work. */
+void virtio_break(struct virtio *v, const char *what);
+/* Count requests whose guest memory the kernel may still touch. */
+static inline void virtio_get(struct virtio *v)
+{
+    v->inflight++;
+}
+/* The last thing a completion does: a waiting reset or pause goes on inside. */
+void virtio_put(struct virtio *v);
+/* Changes config space (any thread but a config_write): generation and interrupt. */
+void virtio_set_config(struct virtio *v, unsigned off, const void *data, unsigned len);
+
+#endif
