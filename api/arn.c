@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-/* ARNs, versions and percent-encoding; see arn.h. */
+/* ARNs and versions; see arn.h. */
 #include "arn.h"
 
 #include <string.h>
 
 #include "../hypervisor/base/num.h"
-#include "utf8.h"
 
 bool slice_is(struct slice s, const char *text)
 {
@@ -25,8 +24,7 @@ enum arn_fault arn_parse(const char *text, struct arn *ret)
 {
     if (strncmp(text, "arn:", 4) != 0)
         return ARN_NO_PREFIX;
-    struct slice *const parts[] = {&ret->partition, &ret->service, &ret->region,
-                                   &ret->account};
+    struct slice *const parts[] = {&ret->partition, &ret->service, &ret->region, &ret->account};
     const char *p = text + 4;
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
         const char *colon = strchr(p, ':');
@@ -54,44 +52,5 @@ bool version_parse(const char *text, uint32_t *ret)
     if (text[0] == '0' || !parse_u64n(text, len, 1, 999999, &v))
         return false;
     *ret = (uint32_t)v;
-    return true;
-}
-
-static int hex_digit(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    c = (char)(c | 0x20);
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
-bool percent_decode(const char *in, size_t len, bool plus_is_space, char *ret, size_t cap)
-{
-    size_t n = 0;
-    for (size_t i = 0; i < len; i++) {
-        char c = in[i];
-        if (c == '%') {
-            if (!range_ok(i, 3, len))
-                return false;
-            int hi = hex_digit(in[i + 1]), lo = hex_digit(in[i + 2]);
-            if (hi < 0 || lo < 0)
-                return false;
-            c = (char)(hi << 4 | lo);
-            i += 2;
-        } else if (c == '+' && plus_is_space) {
-            c = ' ';
-        }
-        if (c == '\0' || n + 1 >= cap)
-            return false;
-        ret[n++] = c;
-    }
-    if (cap == 0)
-        return false;
-    ret[n] = '\0';
-    for (size_t i = 0, k; i < n; i += k) {
-        k = utf8_len(ret + i, n - i);
-        if (k == 0)
-            return false;
-    }
     return true;
 }

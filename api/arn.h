@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * ARNs, image versions ("2.0") and percent-encoding. Pure functions on bytes
- * from the network; fuzzed by tests/fuzz/fuzz_arn.c.
+ * ARNs and image versions ("2.0"). Pure functions on text from the network;
+ * fuzzed by tests/fuzz/fuzz_arn.c.
  */
 #ifndef DORMOUSE_API_ARN_H
 #define DORMOUSE_API_ARN_H
@@ -30,9 +30,5 @@ enum arn_fault arn_parse(const char *text, struct arn *ret);
 
 /* "3.0" or "3" -> 3. False for anything else, 0 and leading zeros included. */
 bool version_parse(const char *text, uint32_t *ret);
-
-/* Decodes %xx (and nothing else) of in[0..len) into ret, NUL-terminated. False when the
- * escape is broken, the result holds a NUL or is no UTF-8, or does not fit. */
-bool percent_decode(const char *in, size_t len, bool plus_is_space, char *ret, size_t cap);
 
 #endif

@@ -5,7 +5,11 @@
  * durable when it returns 0. Strings in records are fixed size, so records are
  * plain values that can be copied.
  *
- * Not found is -ENOENT, a failed compare-and-set -ESTALE, already there -EEXIST.
+ * Not found is -ENOENT, a failed compare-and-set -ESTALE, already there -EEXIST. When the
+ * state cannot be kept: -EBUSY another process holds it, -ENOSPC disk full, -EUCLEAN damaged.
+ *
+ * Iterators read in batches and hold no lock while they call fn, so fn may call the store;
+ * rows added or removed meanwhile may or may not be seen, none is seen twice.
  */
 #ifndef DORMOUSE_API_STORE_H
 #define DORMOUSE_API_STORE_H
@@ -26,6 +30,15 @@ struct store;
 
 int store_open(struct store **ret, const char *path, struct err *e);
 void store_close(struct store *s);
+
+/* Several calls as one: all of them are kept or none, and no other writer comes between.
+ * Between begin and end only store calls, by the same thread, nothing that may wait. After an
+ * error: rollback. Begin may be nested; only the outermost commit writes. */
+int store_begin(struct store *s, struct err *e);
+int store_commit(struct store *s, struct err *e);
+void store_rollback(struct store *s);
+/* 16 secret bytes made when the state was, for keyed checksums. */
+void store_secret(const struct store *s, uint8_t ret[16]);
 
 /* ---- images ---------------------------------------------------------------- */
 struct store_image {
@@ -58,6 +71,10 @@ int store_image_get(struct store *s, const char *name, struct store_image *ret, 
 int store_image_set(struct store *s, const struct store_image *i, struct err *e);
 int store_image_delete(struct store *s, const char *name,
                        struct err *e); /* versions and tags too */
+/* 0 when an image of this name was deleted and none is there now, else -ENOENT. */
+int store_image_gone(struct store *s, const char *name, struct err *e);
+int store_image_count(struct store *s, uint64_t *ret, struct err *e);
+int store_version_count(struct store *s, const char *image, uint64_t *ret, struct err *e);
 /* New version of an existing image: sets state UPDATING and gives the next major. */
 int store_version_add(struct store *s, struct store_version *v, struct err *e);
 int store_version_get(struct store *s, const char *image, uint32_t major,
@@ -66,7 +83,8 @@ int store_version_get(struct store *s, const char *image, uint32_t major,
 int store_version_set(struct store *s, const struct store_version *v,
                       const struct store_image *i, struct err *e);
 int store_version_delete(struct store *s, const char *image, uint32_t major, struct err *e);
-/* Iterate newest first, starting after the given key; fn returns false to stop. */
+/* Starting after the given key, images by name, versions newest first (UINT32_MAX to
+ * start); fn returns false to stop. */
 int store_image_each(struct store *s, const char *after_name,
                      bool (*fn)(void *ctx, const struct store_image *i), void *ctx,
                      struct err *e);
@@ -97,10 +115,16 @@ struct store_vm {
 void store_vm_free(struct store_vm *vm);
 int store_vm_add(struct store *s, struct store_vm *vm, struct err *e); /* sets row */
 int store_vm_get(struct store *s, const char *id, struct store_vm *ret, struct err *e);
+int store_vm_by_label(struct store *s, const char *label, struct store_vm *ret, struct err *e);
 /* Writes state, reason, times, ip, generation. With `from` not NULL only when the stored
  * state is `from` (-ESTALE otherwise). */
 int store_vm_set(struct store *s, const struct store_vm *vm, const char *from, struct err *e);
-int store_vm_delete(struct store *s, const char *id, struct err *e);
+int store_vm_delete(struct store *s, const char *id, struct err *e); /* its tokens too */
+/* microVMs of an image (major 0: of all its versions) that are not TERMINATED. */
+int store_vm_count_live(struct store *s, const char *image, uint32_t major, uint64_t *ret,
+                        struct err *e);
+/* Forgets the TERMINATED ones that ended before that time, and their tokens. */
+int store_vm_expire(struct store *s, double ended_before, struct err *e);
 int store_vm_each(struct store *s, uint64_t before_row, /* newest first; UINT64_MAX to start */
                   const char *image, uint32_t major,    /* NULL/0: all */
                   bool (*fn)(void *ctx, const struct store_vm *vm), void *ctx, struct err *e);
@@ -118,11 +142,14 @@ int store_key_each(struct store *s, bool (*fn)(void *ctx, const struct store_key
 
 /* Idempotency: -EEXIST when the token is known: ret gets its resource and request hash. */
 struct store_client_token {
-    char token[132], operation[32], resource[ID_CAP], request_hash[68];
+    char token[516], operation[32], resource[ID_CAP], request_hash[68];
+    uint32_t major; /* version made by the request, 0 = none */
     double created_at;
 };
 int store_client_token_add(struct store *s, const struct store_client_token *t,
                            struct store_client_token *ret_existing, struct err *e);
+int store_client_token_get(struct store *s, const char *token, const char *operation,
+                           struct store_client_token *ret, struct err *e);
 int store_client_token_drop(struct store *s, const char *resource, double older_than,
                             struct err *e); /* of one resource, or (NULL) all older */
 

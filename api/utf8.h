@@ -3,6 +3,7 @@
 #ifndef DORMOUSE_API_UTF8_H
 #define DORMOUSE_API_UTF8_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -22,6 +23,16 @@ static inline size_t utf8_len(const char *s, size_t len)
         (b[0] == 0xf0 && b[1] < 0x90) || (b[0] == 0xf4 && b[1] > 0x8f))
         return 0; /* overlong, surrogate, beyond U+10FFFF */
     return n;
+}
+
+static inline bool utf8_ok(const char *s, size_t len)
+{
+    for (size_t i = 0, n; i < len; i += n) {
+        n = utf8_len(s + i, len - i);
+        if (n == 0)
+            return false;
+    }
+    return true;
 }
 
 #endif
