@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Control groups; see cgroup.h. */
+#include "cgroup.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "../hypervisor/base/mem.h"
+#include "../hypervisor/base/num.h"
+
+#define CGROUP_ROOT "/sys/fs/cgroup"
+/* Beyond guest memory: the monitor's own, page tables, and files it reads through. */
+#define HEADROOM (96ull << 20)
+#define PIDS_MAX 64
+
+static int put(int dir, const char *file, struct err *e, const char *fmt, ...)
+    __attribute__((format(printf, 4, 5)));
+static int put(int dir, const char *file, struct err *e, const char *fmt, ...)
+{
+    char text[96];
+    va_list ap;
+    va_start(ap, fmt);
+    int n = vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    AUTO_CLOSE int fd = openat(dir, file, O_WRONLY | O_CLOEXEC);
+    if (fd < 0 || write(fd, text, (size_t)n) != n)
+        return err_sys(e, errno, "set %s of a control group to '%s'", file, text);
+    return 0;
+}
+
+int cgroup_open(int *ret_fd, struct err *e)
+{
+    if (access(CGROUP_ROOT "/cgroup.controllers", F_OK) < 0) {
+        err_sys(e, errno, "find control groups at " CGROUP_ROOT);
+        return err_hint(e, "mount cgroup2 there");
+    }
+    if (mkdir(CGROUP_ROOT "/dormouse", 0755) < 0 && errno != EEXIST)
+        return err_sys(e, errno, "make the control group 'dormouse'");
+    AUTO_CLOSE int top = open(CGROUP_ROOT, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    AUTO_CLOSE int fd = open(CGROUP_ROOT "/dormouse", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (top < 0 || fd < 0)
+        return err_sys(e, errno, "open the control group 'dormouse'");
+    static const char on[] = "+cpu +memory +pids";
+    int r = put(top, "cgroup.subtree_control", e, "%s", on);
+    if (r == 0)
+        r = put(fd, "cgroup.subtree_control", e, "%s", on);
+    if (r < 0)
+        return err_hint(
+            e, "the host's kernel and init must offer cpu, memory and pids in cgroup v2");
+    *ret_fd = take_fd(&fd);
+    return 0;
+}
+
+int cgroup_make(int root, uint32_t slot, uint64_t mem_bytes, uint32_t cpu_percent, int *ret_fd,
+                struct err *e)
+{
+    char name[24];
+    snprintf(name, sizeof name, "vm%u", slot);
+    if (mkdirat(root, name, 0755) < 0 && errno != EEXIST)
+        return err_sys(e, errno, "make the control group '%s'", name);
+    AUTO_CLOSE int fd = openat(root, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int r = fd < 0 ? err_sys(e, errno, "open the control group '%s'", name) : 0;
+    if (r == 0)
+        r = put(fd, "memory.max", e, "%llu", (unsigned long long)(mem_bytes + HEADROOM));
+    if (r == 0)
+        r = put(fd, "pids.max", e, "%d", PIDS_MAX);
+    if (r == 0 && cpu_percent)
+        r = put(fd, "cpu.max", e, "%llu 100000", (unsigned long long)cpu_percent * 1000);
+    if (r < 0) {
+        unlinkat(root, name, AT_REMOVEDIR);
+        return r;
+    }
+    *ret_fd = take_fd(&fd);
+    return 0;
+}
+
+int cgroup_remove(int root, uint32_t slot)
+{
+    char name[24];
+    snprintf(name, sizeof name, "vm%u", slot);
+    if (unlinkat(root, name, AT_REMOVEDIR) < 0 && errno != ENOENT)
+        return -errno;
+    return 0;
+}
+
+void cgroup_sweep(int root)
+{
+    int copy = openat(root, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *dir = copy >= 0 ? fdopendir(copy) : NULL;
+    if (!dir) {
+        if (copy >= 0)
+            close(copy);
+        return;
+    }
+    for (struct dirent *d; (d = readdir(dir));) {
+        uint64_t slot;
+        if (strncmp(d->d_name, "vm", 2) != 0 || !parse_u64(d->d_name + 2, 0, 65535, &slot))
+            continue;
+        AUTO_CLOSE int fd = openat(root, d->d_name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (fd >= 0)
+            put(fd, "cgroup.kill", NULL, "1");
+        /* A group whose last process is still going is taken over when its slot is used. */
+        unlinkat(root, d->d_name, AT_REMOVEDIR);
+    }
+    closedir(dir);
+}

@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Taps and their addresses by hand-written rtnetlink: no program is run per
+ * microVM. Used by the privileged parent only; every input is a number it has
+ * checked.
+ */
+#ifndef DORMOUSE_API_NETLINK_H
+#define DORMOUSE_API_NETLINK_H
+
+#include <stdint.h>
+
+#include "../hypervisor/base/err.h"
+
+/* A routing netlink socket for the two calls below. */
+int netlink_open(int *ret_fd, struct err *e);
+
+/* Makes tap "dm<slot>" per the address plan in priv.h and brings it up: host address and MAC,
+ * route to the guest, permanent neighbour. It disappears with the last descriptor to it. */
+int tap_open(int netlink, uint32_t slot, int *ret_fd, struct err *e);
+
+#endif
