@@ -29,8 +29,9 @@ struct http_req {
     char *query; /* raw after '?', or "" */
     struct http_header headers[HTTP_HEADERS_MAX];
     size_t nheaders;
-    char id[40];  /* x-amzn-requestid, a uuid made by the server */
-    bool upgrade; /* Connection: upgrade */
+    char id[40];   /* x-amzn-requestid, a uuid made by the server */
+    bool upgrade;  /* Connection: upgrade */
+    uint8_t minor; /* of HTTP/1.x */
 };
 /* Case-insensitive; NULL when absent. */
 const char *http_req_header(const struct http_req *r, const char *name);

@@ -12,6 +12,9 @@
 #include "../hypervisor/base/mem.h"
 #include "uuid.h"
 
+#define DRAIN_MAX ((size_t)1 << 20) /* of a body nobody wants */
+#define DRAIN_MS  2000
+
 struct http1 {
     struct conn *c;
     enum http1_kind kind;
@@ -319,6 +322,7 @@ static int finish_request(struct http1 *h, struct http_req *ret, struct err *e)
             return err_set(e, EBADMSG, "the request target has a byte that must be encoded");
     }
     char *question = strchr(url, '?');
+    ret->minor = llhttp_get_http_minor(&h->parser);
     ret->path = url;
     ret->query = question ? question + 1 : url + strlen(url);
     if (question)
@@ -472,13 +476,24 @@ int64_t http1_body_length(const struct http1 *h)
     return h->body_done ? 0 : -1;
 }
 
+bool http1_must_close(const struct http1 *h)
+{
+    if (!h->keep_alive)
+        return true;
+    if (h->body_done)
+        return false;
+    /* A body that was never asked for may or may not come. */
+    int64_t length = http1_body_length(h);
+    return h->expect || length < 0 || length > (int64_t)DRAIN_MAX;
+}
+
 bool http1_reusable(struct http1 *h)
 {
     uint8_t scrap[4096];
-    int64_t deadline = clock_ms() + 2000;
-    if (h->expect && !h->body_done)
-        return false; /* the body was never asked for and may or may not come */
-    for (size_t total = 0; !h->body_done && total < (1u << 20);) {
+    int64_t deadline = clock_ms() + DRAIN_MS;
+    if (http1_must_close(h))
+        return false;
+    for (size_t total = 0; !h->body_done && total < DRAIN_MAX;) {
         ssize_t n = http1_try_body(h, scrap, sizeof scrap);
         if (n > 0)
             total += (size_t)n;

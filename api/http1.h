@@ -49,6 +49,9 @@ int http1_read_all(struct http1 *h, struct buf *ret, size_t limit, int stall_ms)
 bool http1_body_done(const struct http1 *h);
 /* The body's length when the head says it: -1 for chunked or until the end. */
 int64_t http1_body_length(const struct http1 *h);
+/* The connection must end after this exchange: the peer said so, or too much of an unread body
+ * is still to come. */
+bool http1_must_close(const struct http1 *h);
 /* Reads a little of an unwanted body away. True when another request may follow. */
 bool http1_reusable(struct http1 *h);
 /* Bytes that followed the head of an upgraded connection. */

@@ -1,0 +1,365 @@
+// SPDX-License-Identifier: Apache-2.0
+/* TLS connections over mbedtls; see tls.h. */
+#include "tls.h"
+
+#include <errno.h>
+#include <mbedtls/error.h>
+#include <mbedtls/net_sockets.h>
+#include <mbedtls/ssl.h>
+#include <mbedtls/ssl_ticket.h>
+#include <poll.h>
+#include <psa/crypto.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "../hypervisor/base/fd.h"
+#include "../hypervisor/base/mem.h"
+#include "uuid.h"
+
+#define TICKET_SECONDS 86400u
+
+/* Everything a handshake needs; counted, because connections outlive a reload. */
+struct tls_set {
+    unsigned refs;
+    mbedtls_ssl_config conf;
+    mbedtls_x509_crt cert;
+    mbedtls_pk_context key;
+    mbedtls_ssl_ticket_context tickets;
+};
+
+struct tls {
+    pthread_mutex_t lock;
+    struct tls_set *set;
+    char *cert_path, *key_path;
+    struct timespec loaded; /* the certificate file's mtime */
+};
+
+struct tls_conn {
+    struct tls_set *set;
+    mbedtls_ssl_context ssl;
+    size_t unfinished; /* length of a write that must be repeated as it was */
+};
+
+static int tls_fail(struct err *e, int code, const char *what)
+{
+    char text[160];
+    mbedtls_strerror(code, text, sizeof text);
+    return err_set(e, EPROTO, "%s: %s", what, text);
+}
+
+static int rng(void *ctx, unsigned char *data, size_t len)
+{
+    (void)ctx;
+    random_fill(data, len);
+    return 0;
+}
+
+int tls_library_init(struct err *e)
+{
+    psa_status_t s = psa_crypto_init();
+    return s == PSA_SUCCESS ? 0 : err_set(e, EIO, "the crypto library does not start (%d)", s);
+}
+
+static void set_unref(struct tls_set *s)
+{
+    if (!s || __atomic_sub_fetch(&s->refs, 1, __ATOMIC_ACQ_REL) > 0)
+        return;
+    mbedtls_ssl_config_free(&s->conf);
+    mbedtls_ssl_ticket_free(&s->tickets);
+    mbedtls_x509_crt_free(&s->cert);
+    mbedtls_pk_free(&s->key);
+    free(s);
+}
+
+static void set_unref_auto(struct tls_set **s)
+{
+    set_unref(*s);
+}
+
+static int on_sni(void *ctx, mbedtls_ssl_context *ssl, const unsigned char *name, size_t len)
+{
+    (void)ctx;
+    struct conn *c = mbedtls_ssl_get_user_data_p(ssl);
+    if (len >= sizeof c->sni)
+        return -1;
+    for (size_t i = 0; i < len; i++)
+        c->sni[i] = (char)(name[i] >= 'A' && name[i] <= 'Z' ? name[i] + 32 : name[i]);
+    c->sni[len] = '\0';
+    return 0;
+}
+
+static int set_configure(struct tls_set *s, struct err *e)
+{
+    static const char *const protocols[] = {"http/1.1", NULL};
+    int r =
+        mbedtls_ssl_config_defaults(&s->conf, MBEDTLS_SSL_IS_SERVER,
+                                    MBEDTLS_SSL_TRANSPORT_STREAM, MBEDTLS_SSL_PRESET_DEFAULT);
+    if (r != 0)
+        return tls_fail(e, r, "set up TLS");
+    mbedtls_ssl_conf_rng(&s->conf, rng, NULL);
+    mbedtls_ssl_conf_min_tls_version(&s->conf, MBEDTLS_SSL_VERSION_TLS1_2);
+    mbedtls_ssl_conf_max_tls_version(&s->conf, MBEDTLS_SSL_VERSION_TLS1_3);
+    mbedtls_ssl_conf_tls13_key_exchange_modes(
+        &s->conf, MBEDTLS_SSL_TLS1_3_KEY_EXCHANGE_MODE_EPHEMERAL |
+                      MBEDTLS_SSL_TLS1_3_KEY_EXCHANGE_MODE_PSK_EPHEMERAL);
+    mbedtls_ssl_conf_sni(&s->conf, on_sni, NULL);
+    r = mbedtls_ssl_conf_alpn_protocols(&s->conf, (const char **)(uintptr_t)protocols);
+    if (r == 0)
+        r = mbedtls_ssl_conf_own_cert(&s->conf, &s->cert, &s->key);
+    if (r == 0)
+        r = mbedtls_ssl_ticket_setup(&s->tickets, rng, NULL, MBEDTLS_CIPHER_AES_256_GCM,
+                                     TICKET_SECONDS);
+    if (r != 0)
+        return tls_fail(e, r, "set up TLS");
+    mbedtls_ssl_conf_session_tickets_cb(&s->conf, mbedtls_ssl_ticket_write,
+                                        mbedtls_ssl_ticket_parse, &s->tickets);
+    return 0;
+}
+
+static int set_load(struct tls_set **ret, const char *cert_path, const char *key_path,
+                    struct err *e)
+{
+    AUTO_FREE char *cert = NULL, *key = NULL;
+    size_t cert_len, key_len;
+    int r = fd_read_file(-1, cert_path, 1 << 20, &cert, &cert_len, e);
+    if (r == 0)
+        r = fd_read_file(-1, key_path, 1 << 16, &key, &key_len, e);
+    if (r < 0)
+        return r;
+    AUTO(set_unref_auto) struct tls_set *s = calloc(1, sizeof *s);
+    if (!s)
+        return err_sys(e, ENOMEM, "set up TLS");
+    s->refs = 1;
+    mbedtls_ssl_config_init(&s->conf);
+    mbedtls_x509_crt_init(&s->cert);
+    mbedtls_pk_init(&s->key);
+    mbedtls_ssl_ticket_init(&s->tickets);
+    r = mbedtls_x509_crt_parse(&s->cert, (unsigned char *)cert, cert_len + 1);
+    if (r != 0)
+        return tls_fail(e, r, "read the TLS certificate"), err_wrap(e, "'%s'", cert_path);
+    r = mbedtls_pk_parse_key(&s->key, (unsigned char *)key, key_len + 1, NULL, 0, rng, NULL);
+    explicit_bzero(key, key_len);
+    if (r != 0)
+        return tls_fail(e, r, "read the TLS key"), err_wrap(e, "'%s'", key_path);
+    if (mbedtls_pk_check_pair(&s->cert.pk, &s->key, rng, NULL) != 0)
+        return err_set(e, EINVAL, "the TLS key '%s' is not the one of certificate '%s'",
+                       key_path, cert_path);
+    r = set_configure(s, e);
+    if (r < 0)
+        return r;
+    *ret = TAKE_PTR(s);
+    return 0;
+}
+
+int tls_open(struct tls **ret, const char *cert_path, const char *key_path, struct err *e)
+{
+    struct tls *t = calloc(1, sizeof *t);
+    if (!t)
+        return err_sys(e, ENOMEM, "set up TLS");
+    pthread_mutex_init(&t->lock, NULL);
+    t->cert_path = strdup(cert_path);
+    t->key_path = strdup(key_path);
+    int r = t->cert_path && t->key_path ? tls_reload(t, e) : err_sys(e, ENOMEM, "set up TLS");
+    if (r < 0) {
+        tls_close(t);
+        return r;
+    }
+    *ret = t;
+    return 0;
+}
+
+void tls_close(struct tls *t)
+{
+    if (!t)
+        return;
+    set_unref(t->set);
+    pthread_mutex_destroy(&t->lock);
+    free(t->cert_path);
+    free(t->key_path);
+    free(t);
+}
+
+int tls_reload(struct tls *t, struct err *e)
+{
+    struct stat st = {0};
+    struct tls_set *fresh = NULL;
+    if (stat(t->cert_path, &st) < 0)
+        return err_sys(e, errno, "read the TLS certificate '%s'", t->cert_path);
+    int r = set_load(&fresh, t->cert_path, t->key_path, e);
+    if (r < 0)
+        return r;
+    pthread_mutex_lock(&t->lock);
+    struct tls_set *old = t->set;
+    t->set = fresh;
+    t->loaded = st.st_mtim;
+    pthread_mutex_unlock(&t->lock);
+    set_unref(old);
+    return 0;
+}
+
+int tls_reload_if_changed(struct tls *t, bool *ret_reloaded, struct err *e)
+{
+    struct stat st;
+    if (stat(t->cert_path, &st) < 0)
+        return err_sys(e, errno, "read the TLS certificate '%s'", t->cert_path);
+    bool same =
+        st.st_mtim.tv_sec == t->loaded.tv_sec && st.st_mtim.tv_nsec == t->loaded.tv_nsec;
+    if (ret_reloaded)
+        *ret_reloaded = !same;
+    return same ? 0 : tls_reload(t, e);
+}
+
+static int bio_send(void *ctx, const unsigned char *data, size_t len)
+{
+    const struct conn *c = ctx;
+    ssize_t n;
+    do {
+        n = send(c->fd, data, len, MSG_NOSIGNAL);
+    } while (n < 0 && errno == EINTR);
+    if (n >= 0)
+        return (int)n;
+    return errno == EAGAIN ? MBEDTLS_ERR_SSL_WANT_WRITE : MBEDTLS_ERR_NET_SEND_FAILED;
+}
+
+static int bio_recv(void *ctx, unsigned char *data, size_t cap)
+{
+    const struct conn *c = ctx;
+    ssize_t n;
+    do {
+        n = recv(c->fd, data, cap, 0);
+    } while (n < 0 && errno == EINTR);
+    if (n >= 0)
+        return (int)n;
+    return errno == EAGAIN ? MBEDTLS_ERR_SSL_WANT_READ : MBEDTLS_ERR_NET_RECV_FAILED;
+}
+
+/* A library result as bytes or -errno; notes what to wait for. */
+static ssize_t step_result(struct conn *c, int r)
+{
+    if (r >= 0)
+        return r;
+    switch (r) {
+    case MBEDTLS_ERR_SSL_WANT_READ:
+        c->want = POLLIN;
+        return -EAGAIN;
+    case MBEDTLS_ERR_SSL_WANT_WRITE:
+        c->want = POLLOUT;
+        return -EAGAIN;
+    case MBEDTLS_ERR_SSL_PEER_CLOSE_NOTIFY:
+    case MBEDTLS_ERR_SSL_CONN_EOF:
+        return 0;
+    case MBEDTLS_ERR_NET_RECV_FAILED:
+    case MBEDTLS_ERR_NET_SEND_FAILED:
+        return -ECONNRESET;
+    default:
+        return -EPROTO;
+    }
+}
+
+static ssize_t tls_try_read(struct conn *c, void *data, size_t cap)
+{
+    struct tls_conn *t = c->impl;
+    return step_result(c, mbedtls_ssl_read(&t->ssl, data, cap));
+}
+
+static ssize_t tls_try_write(struct conn *c, const void *data, size_t len)
+{
+    struct tls_conn *t = c->impl;
+    if (len == 0)
+        return 0;
+    /* The record of an unfinished write is already made: the library reports whatever length
+     * it is called with, so it must be the one of that record. */
+    if (t->unfinished)
+        len = t->unfinished;
+    ssize_t n = step_result(c, mbedtls_ssl_write(&t->ssl, data, len));
+    t->unfinished = n == -EAGAIN ? MIN(len, (size_t)16384) : 0;
+    return n;
+}
+
+static bool tls_pending(struct conn *c)
+{
+    struct tls_conn *t = c->impl;
+    return mbedtls_ssl_check_pending(&t->ssl) != 0;
+}
+
+static int tls_finish(struct conn *c)
+{
+    struct tls_conn *t = c->impl;
+    mbedtls_ssl_close_notify(&t->ssl); /* when the socket takes it at once; else never mind */
+    return shutdown(c->fd, SHUT_WR) < 0 ? -errno : 0;
+}
+
+static void tls_free(struct conn *c)
+{
+    struct tls_conn *t = c->impl;
+    mbedtls_ssl_free(&t->ssl);
+    set_unref(t->set);
+    free(t);
+}
+
+static const struct conn_ops tls_ops = {
+    .try_read = tls_try_read,
+    .try_write = tls_try_write,
+    .pending = tls_pending,
+    .finish = tls_finish,
+    .free = tls_free,
+};
+
+static struct tls_set *set_ref(struct tls *t)
+{
+    pthread_mutex_lock(&t->lock);
+    struct tls_set *s = t->set;
+    __atomic_add_fetch(&s->refs, 1, __ATOMIC_RELAXED);
+    pthread_mutex_unlock(&t->lock);
+    return s;
+}
+
+static int handshake(struct conn *c, int64_t deadline, struct err *e)
+{
+    struct tls_conn *t = c->impl;
+    for (;;) {
+        int code = mbedtls_ssl_handshake(&t->ssl);
+        if (code == 0)
+            return 0;
+        if (step_result(c, code) != -EAGAIN)
+            return tls_fail(e, code, "TLS handshake");
+        int r = conn_wait(c, c->want, deadline);
+        if (r < 0)
+            return err_sys(e, -r, "TLS handshake");
+    }
+}
+
+int tls_accept(struct tls *t, int fd, int64_t deadline, struct conn **ret, struct err *e)
+{
+    struct conn *c;
+    int r = conn_plain(&c, fd, e);
+    if (r < 0)
+        return r;
+    struct tls_conn *tc = calloc(1, sizeof *tc);
+    if (!tc) {
+        conn_close(c);
+        return err_sys(e, ENOMEM, "TLS handshake");
+    }
+    tc->set = set_ref(t);
+    mbedtls_ssl_init(&tc->ssl);
+    c->impl = tc;
+    c->ops = &tls_ops;
+    int code = mbedtls_ssl_setup(&tc->ssl, &tc->set->conf);
+    if (code == 0) {
+        mbedtls_ssl_set_user_data_p(&tc->ssl, c);
+        mbedtls_ssl_set_bio(&tc->ssl, c, bio_send, bio_recv, NULL);
+        r = handshake(c, deadline, e);
+    } else {
+        r = tls_fail(e, code, "TLS handshake");
+    }
+    if (r < 0) {
+        conn_close(c);
+        return r;
+    }
+    *ret = c;
+    return 0;
+}

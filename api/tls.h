@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * TLS server side: 1.3 and 1.2, session tickets, ALPN http/1.1. One set of
+ * settings is shared by all connections and replaced as a whole at a reload;
+ * connections keep the set they began with. The only file that knows the
+ * library's connection interface.
+ */
+#ifndef DORMOUSE_API_TLS_H
+#define DORMOUSE_API_TLS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "../hypervisor/base/err.h"
+#include "conn.h"
+
+struct tls;
+
+/* Once, before any thread starts. */
+int tls_library_init(struct err *e);
+
+int tls_open(struct tls **ret, const char *cert_path, const char *key_path, struct err *e);
+void tls_close(struct tls *t);
+/* Reads the files again; when that fails the old certificate stays in use. */
+int tls_reload(struct tls *t, struct err *e);
+/* Reloads when the certificate file has changed. *ret_reloaded may be NULL. */
+int tls_reload_if_changed(struct tls *t, bool *ret_reloaded, struct err *e);
+
+/* Handshake on a connected socket until the deadline; takes the fd also on failure. */
+int tls_accept(struct tls *t, int fd, int64_t deadline, struct conn **ret, struct err *e);
+
+#endif
