@@ -105,12 +105,12 @@ int virtio_dev_load(struct dev *d, struct dstate_reader *r, struct err *e);
 void virtio_dev_free(struct dev *d);
 
 /* A device's dev_ops. */
-#define VIRTIO_DEV_OPS(n, t)                                                           \
+#define VIRTIO_DEV_OPS(n, t, s)                                                        \
     {                                                                                  \
         .name = (n), .tag = (t), .fdt = virtio_dev_fdt, .start = virtio_dev_start,     \
         .quiesce = virtio_dev_quiesce, .resume = virtio_dev_resume,                    \
         .kicked = virtio_dev_kicked, .save = virtio_dev_save, .load = virtio_dev_load, \
-        .free = virtio_dev_free                                                        \
+        .free = virtio_dev_free, .stats = (s)                                          \
     }
 
 /* The following: I/O thread. */
