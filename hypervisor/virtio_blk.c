@@ -353,10 +353,8 @@ static void write_done(struct req *r, int res)
 {
     struct blk *b = r->b;
     struct overlay *top = blk_layers_top(&b->layers);
-    bool punch =
-        r->type == T_WRITE_ZEROES && r->pos % BLOCK == 0 && r->chunk >= BLOCK && !b->no_punch;
-    uint64_t got = punch && res == 0 ? r->chunk : res > 0 ? (uint64_t)res : 0;
-    if (punch && res == -EOPNOTSUPP) {
+    uint64_t got = r->punch && res == 0 ? r->chunk : res > 0 ? (uint64_t)res : 0;
+    if (r->punch && res == -EOPNOTSUPP) {
         b->no_punch = true;
         step(r);
         return;
