@@ -17,6 +17,10 @@ struct api {
     struct token_key *tokens;
     const char *region, *account, *domain;
     uint16_t public_port;
+    /* The operator's choices; 0 or NULL take the default in brackets. */
+    const char *chipset_generation;    /* shown with builds ["3"] */
+    uint32_t max_duration_s;           /* of a microVM's life, UINT32_MAX none [28800] */
+    uint32_t max_images, max_versions; /* quotas [none] */
 };
 
 enum rights { RIGHTS_READ, RIGHTS_RUN, RIGHTS_ADMIN };
