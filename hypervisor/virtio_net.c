@@ -1,0 +1,369 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * virtio-net on a tap, with checksum and segmentation offload both ways.
+ * Packets go between guest buffers and the tap in one readv or writev each.
+ * For receiving, guest buffers are collected ahead in a window that is large
+ * enough for the largest packet the guest may get; unused ones stay there and
+ * are put back at a stop. The kernel checks the packet headers, we the sizes.
+ */
+#include "virtio_net.h"
+
+#include <errno.h>
+#include <linux/if_tun.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+#include "base/mem.h"
+#include "bucket.h"
+#include "ctl.h"
+#include "virtio_mmio.h"
+
+enum { RX, TX };
+enum {
+    F_CSUM = 0,
+    F_GUEST_CSUM = 1,
+    F_MAC = 5,
+    F_GUEST_TSO4 = 7,
+    F_GUEST_TSO6 = 8,
+    F_HOST_TSO4 = 11,
+    F_HOST_TSO6 = 12,
+    F_MRG_RXBUF = 15,
+    F_STATUS = 16,
+};
+
+#define HEADER       12u /* struct virtio_net_hdr_v1 */
+#define HEADER_NBUFS 10u
+#define FRAME_MIN    14u
+#define FRAME_SMALL  1514u
+#define PACKET_MAX   (HEADER + 65550u)
+#define WINDOW       128u /* receive buffers collected ahead; 64 KiB in pieces of 1.5 KiB fit */
+#define WINDOW_IOV   256u
+#define BATCH        64u /* packets before others get their turn */
+
+struct net {
+    struct virtio v;
+    int fd;
+    bool plain;
+    struct ring_op readable, writable; /* polls */
+    struct ring_op rx_again, tx_again; /* after a full batch */
+    struct {
+        struct bucket bytes, ops;
+        struct ring_op timer;
+    } limit[2];
+    /* The receive window: nbufs chains, whose buffers follow each other in iov. */
+    struct net_buf {
+        uint16_t head, niov;
+        uint32_t len;
+    } bufs[WINDOW];
+    struct iovec iov[WINDOW_IOV];
+    unsigned nbufs, niov;
+    uint64_t room; /* bytes in the window */
+    bool gone;     /* the tap was removed */
+    bool rx_waits; /* for buffers */
+    uint64_t rx_bytes, tx_bytes;
+    struct iovec tx_iov[VIRTQ_CHAIN];
+};
+
+/* False and a timer is running: over the limit. */
+static bool within_limit(struct net *n, unsigned dir)
+{
+    uint64_t a = bucket_wait(&n->limit[dir].ops), b = bucket_wait(&n->limit[dir].bytes);
+    uint64_t ns = MAX(a, b);
+    if (ns == 0)
+        return true;
+    if (!n->limit[dir].timer.armed)
+        ring_timer(n->v.dev.env.ring, &n->limit[dir].timer, ns);
+    return false;
+}
+
+static void charge(struct net *n, unsigned dir, uint64_t bytes)
+{
+    bucket_take(&n->limit[dir].ops, 1);
+    bucket_take(&n->limit[dir].bytes, bytes);
+}
+
+/* ---- host to guest --------------------------------------------------------------------- */
+
+static uint64_t rx_need(const struct net *n)
+{
+    bool large = virtio_has(&n->v, F_GUEST_TSO4) || virtio_has(&n->v, F_GUEST_TSO6);
+    return large ? PACKET_MAX : HEADER + FRAME_SMALL;
+}
+
+/* Collects buffers until the largest packet fits. False: the guest has too few. */
+static bool fill_window(struct net *n)
+{
+    uint64_t need = rx_need(n);
+    bool merge = virtio_has(&n->v, F_MRG_RXBUF);
+    while (n->room < need) {
+        struct virtq_chain c;
+        unsigned max = MIN(WINDOW_IOV - n->niov, VIRTQ_CHAIN);
+        /* Without merging a packet has to fit into one buffer chain. */
+        if (n->nbufs == WINDOW || max == 0 || (n->nbufs && !merge)) {
+            virtio_break(&n->v, "gave receive buffers too small for a packet");
+            return false;
+        }
+        if (virtio_pop(&n->v, RX, &c, n->iov + n->niov, max) <= 0)
+            return false;
+        if (c.n_out || (n->nbufs == 0 && c.in_len < HEADER)) {
+            virtio_break(&n->v, "gave a receive buffer that cannot be written");
+            return false;
+        }
+        n->bufs[n->nbufs++] = (struct net_buf){c.head, c.n_in, c.in_len};
+        n->niov += c.n_in;
+        n->room += c.in_len;
+    }
+    return true;
+}
+
+/* A packet of `len` bytes lies in the window: hands over the buffers it fills. */
+static void deliver(struct net *n, uint64_t len)
+{
+    unsigned used = 0, iovs = 0;
+    uint64_t left = len;
+    do {
+        const struct net_buf *b = &n->bufs[used++];
+        uint32_t part = (uint32_t)MIN(left, b->len);
+        virtq_push(&n->v.vq[RX], b->head, part);
+        iovs += b->niov;
+        n->room -= b->len;
+        left -= part;
+    } while (left > 0);
+    uint8_t count[2];
+    put_le16(count, (uint16_t)used);
+    iov_write(n->iov, n->niov, HEADER_NBUFS, count, sizeof count);
+    n->nbufs -= used;
+    n->niov -= iovs;
+    memmove(n->bufs, n->bufs + used, n->nbufs * sizeof n->bufs[0]);
+    memmove(n->iov, n->iov + iovs, n->niov * sizeof n->iov[0]);
+}
+
+static void rx(struct net *n)
+{
+    struct ring *ring = n->v.dev.env.ring;
+    if (!virtio_running(&n->v) || n->v.vq[RX].size == 0 || n->rx_again.armed || n->gone)
+        return;
+    n->rx_waits = false;
+    virtq_disable_notify(&n->v.vq[RX]);
+    for (unsigned i = 0;; i++) {
+        if (!within_limit(n, RX))
+            break;
+        if (!fill_window(n)) {
+            if (virtio_enable_notify(&n->v, RX))
+                continue;
+            n->rx_waits = true;
+            break;
+        }
+        if (i >= BATCH) {
+            ring_soon(ring, &n->rx_again);
+            break;
+        }
+        ssize_t got = readv(n->fd, n->iov, (int)n->niov);
+        if (got < 0 && (errno == EAGAIN || errno == EINTR)) {
+            if (!n->readable.armed)
+                ring_poll(ring, &n->readable, n->fd, POLLIN);
+            break;
+        }
+        if (got <= 0) {
+            log_warn("virtio-net: the tap is gone, nothing more is received");
+            n->gone = true;
+            break;
+        }
+        if (got < (ssize_t)HEADER)
+            continue;
+        n->rx_bytes += (uint64_t)got;
+        charge(n, RX, (uint64_t)got);
+        deliver(n, (uint64_t)got);
+    }
+    virtio_signal(&n->v, RX);
+}
+
+/* ---- guest to host --------------------------------------------------------------------- */
+
+static void tx(struct net *n)
+{
+    struct ring *ring = n->v.dev.env.ring;
+    struct virtq_chain c;
+    if (!virtio_running(&n->v) || n->v.vq[TX].size == 0 || n->tx_again.armed ||
+        n->writable.armed)
+        return;
+    virtq_disable_notify(&n->v.vq[TX]);
+    for (unsigned i = 0;; i++) {
+        if (!within_limit(n, TX))
+            break;
+        if (i >= BATCH) {
+            ring_soon(ring, &n->tx_again);
+            break;
+        }
+        if (virtio_pop(&n->v, TX, &c, n->tx_iov, VIRTQ_CHAIN) <= 0) {
+            if (virtio_enable_notify(&n->v, TX))
+                continue;
+            break;
+        }
+        /* Anything else is no packet: drop it. */
+        if (c.n_in == 0 && c.out_len >= HEADER + FRAME_MIN && c.out_len <= PACKET_MAX) {
+            ssize_t put = writev(n->fd, n->tx_iov, c.n_out);
+            if (put < 0 && errno == EAGAIN) {
+                virtq_unpop(&n->v.vq[TX], 1);
+                ring_poll(ring, &n->writable, n->fd, POLLOUT);
+                break;
+            }
+            if (put > 0)
+                n->tx_bytes += (uint64_t)put;
+            charge(n, TX, c.out_len);
+        }
+        virtq_push(&n->v.vq[TX], c.head, 0);
+    }
+    virtio_signal(&n->v, TX);
+}
+
+static void readable_done(struct ring_op *op, int res)
+{
+    if (res >= 0)
+        rx(container_of(op, struct net, readable));
+}
+
+static void rx_again_done(struct ring_op *op, int res)
+{
+    (void)res;
+    rx(container_of(op, struct net, rx_again));
+}
+
+static void rx_timer_done(struct ring_op *op, int res)
+{
+    (void)res;
+    rx(container_of(op, struct net, limit[RX].timer));
+}
+
+static void writable_done(struct ring_op *op, int res)
+{
+    (void)res;
+    tx(container_of(op, struct net, writable));
+}
+
+static void tx_again_done(struct ring_op *op, int res)
+{
+    (void)res;
+    tx(container_of(op, struct net, tx_again));
+}
+
+static void tx_timer_done(struct ring_op *op, int res)
+{
+    (void)res;
+    tx(container_of(op, struct net, limit[TX].timer));
+}
+
+static void queue(struct virtio *v, unsigned i)
+{
+    struct net *n = container_of(v, struct net, v);
+    if (i == TX)
+        tx(n);
+    else if (n->rx_waits || !n->readable.armed)
+        rx(n);
+}
+
+static void stop(struct virtio *v)
+{
+    struct net *n = container_of(v, struct net, v);
+    if (n->nbufs && v->vq[RX].size)
+        virtq_unpop(&v->vq[RX], n->nbufs);
+    n->nbufs = n->niov = 0;
+    n->room = 0;
+}
+
+static void set_offload(struct net *n)
+{
+    unsigned f = 0;
+    if (n->plain)
+        return;
+    if (virtio_has(&n->v, F_GUEST_CSUM)) {
+        f |= TUN_F_CSUM;
+        f |= virtio_has(&n->v, F_GUEST_TSO4) ? TUN_F_TSO4 : 0;
+        f |= virtio_has(&n->v, F_GUEST_TSO6) ? TUN_F_TSO6 : 0;
+    }
+    if (ioctl(n->fd, TUNSETOFFLOAD, (unsigned long)f) < 0 && f && log_allowed(&n->v.log, 3))
+        log_warn("virtio-net: the tap refuses offloads 0x%x: packets may be dropped", f);
+}
+
+static void activate(struct virtio *v)
+{
+    set_offload(container_of(v, struct net, v));
+}
+
+static void stats(const struct dev *d, struct ctl_stats *s)
+{
+    const struct net *n = container_of(d, struct net, v.dev);
+    s->net_rx_bytes += n->rx_bytes;
+    s->net_tx_bytes += n->tx_bytes;
+}
+
+static void net_free(struct virtio *v)
+{
+    struct net *n = container_of(v, struct net, v);
+    close(n->fd);
+    free(n);
+}
+
+static const struct virtio_ops ops = {
+    .id = 1,
+    .nqueues = 2,
+    .queue_size = {256, 256},
+    .activate = activate,
+    .queue = queue,
+    .stop = stop,
+    .free = net_free,
+};
+
+static const struct dev_ops dev_ops =
+    VIRTIO_DEV_OPS("virtio-net", 0x54454e56 /* "VNET" */, stats);
+
+static int prepare_fd(const struct virtio_net_config *c, struct err *e)
+{
+    int size = HEADER;
+    if (!c->plain && ioctl(c->fd, TUNSETVNETHDRSZ, &size) < 0) {
+        err_sys(e, errno, "set the tap's header size");
+        return err_hint(e, "the tap has to be made with IFF_VNET_HDR");
+    }
+    int r = fd_set_nonblock(c->fd, 1);
+    return r < 0 ? err_sys(e, -r, "make the tap non-blocking") : 0;
+}
+
+int virtio_net_new(struct dev **ret, const struct dev_env *env, unsigned slot,
+                   const struct virtio_net_config *c, struct err *e)
+{
+    AUTO_CLOSE int fd = c->fd;
+    int r = prepare_fd(c, e);
+    if (r < 0)
+        return r;
+    struct net *n = calloc(1, sizeof *n);
+    if (!n)
+        return err_sys(e, ENOMEM, "make a network device");
+    n->fd = take_fd(&fd);
+    n->plain = c->plain;
+    memcpy(n->v.config, c->mac, sizeof c->mac);
+    put_le16(n->v.config + 6, 1); /* link is up */
+    n->v.config_len = 8;
+    n->readable.done = readable_done;
+    n->writable.done = writable_done;
+    n->rx_again.done = rx_again_done;
+    n->tx_again.done = tx_again_done;
+    n->limit[RX].timer.done = rx_timer_done;
+    n->limit[TX].timer.done = tx_timer_done;
+    for (unsigned i = 0; i < 2; i++) {
+        bucket_init(&n->limit[i].bytes, c->limit_bytes);
+        bucket_init(&n->limit[i].ops, c->limit_ops);
+    }
+    uint64_t f = VIRTIO_F(F_CSUM) | VIRTIO_F(F_GUEST_CSUM) | VIRTIO_F(F_GUEST_TSO4) |
+                 VIRTIO_F(F_GUEST_TSO6) | VIRTIO_F(F_HOST_TSO4) | VIRTIO_F(F_HOST_TSO6) |
+                 VIRTIO_F(F_MRG_RXBUF) | VIRTIO_F(F_MAC) | VIRTIO_F(F_STATUS);
+    r = virtio_init(&n->v, &dev_ops, &ops, env, slot, f, e);
+    if (r < 0) {
+        net_free(&n->v);
+        return r;
+    }
+    *ret = &n->v.dev;
+    return 0;
+}
