@@ -26,6 +26,8 @@ enum sigv4_fault {
     SIGV4_SKEWED,     /* too old, or from the future */
     SIGV4_MISMATCH,   /* the signature is not the one of this request */
     SIGV4_UNSIGNED,   /* a header that must be signed is not */
+    SIGV4_UNKNOWN,    /* no such access key (auth.h) */
+    SIGV4_INTERNAL,   /* the key could not be looked up (auth.h) */
 };
 
 struct sigv4 {
