@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The fleet's I/O thread: one epoll over the attached microVMs and the socket
+ * to the privileged parent; and the slots. Also the client of the parent's
+ * messages (priv.h).
+ */
+#ifndef DORMOUSE_API_FLEET_IO_H
+#define DORMOUSE_API_FLEET_IO_H
+
+#include "priv.h"
+#include "vmm.h"
+
+struct fleet_io;
+
+/* lost_parent runs in the I/O thread when the parent's socket ends. */
+int fleet_io_open(struct fleet_io **ret, int parent_sock, void (*lost_parent)(void *ctx),
+                  void *ctx, struct err *e);
+void fleet_io_close(struct fleet_io *io);
+
+/* Hands a VMM over to the I/O thread, and takes it back. After detach the I/O thread does not
+ * touch it any more. */
+void fleet_io_attach(struct fleet_io *io, struct vmm *v);
+void fleet_io_detach(struct fleet_io *io, struct vmm *v);
+/* In the I/O thread: a stream of an attached VMM came or went. */
+void fleet_io_stream(struct fleet_io *io, struct vmm *v, struct glink *g, int new_fd);
+
+/* -ENOSPC when all slots are taken. */
+int fleet_io_slot(struct fleet_io *io, uint32_t *ret, struct err *e);
+/* Only for a slot that was never spawned. */
+void fleet_io_slot_free(struct fleet_io *io, uint32_t slot);
+int fleet_io_spawn(struct fleet_io *io, const struct priv_spawn *s, int ctl, int *ret_pidfd,
+                   int *ret_tap, struct err *e);
+/* Asks the parent to end it and to clean up; the slot becomes free when it has. */
+void fleet_io_release(struct fleet_io *io, uint32_t slot);
+void fleet_io_kill(struct fleet_io *io, uint32_t slot);
+
+#endif
