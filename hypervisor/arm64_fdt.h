@@ -26,5 +26,8 @@ int fdt_dev_begin(void *fdt, const char *name, const char *compatible, size_t n,
                   uint64_t len, uint32_t spi, struct err *e);
 int fdt_dev_node(void *fdt, const char *name, const char *compatible, size_t n, uint64_t base,
                  uint64_t len, uint32_t spi, struct err *e);
+/* The same for ARM's own peripherals, which also want a clock. */
+int fdt_primecell(void *fdt, const char *name, const char *compatible, size_t n, uint64_t base,
+                  uint32_t spi, struct err *e);
 
 #endif

@@ -11,6 +11,8 @@
 int irq_open(struct irq *irq, int vm_fd, unsigned spi, struct err *e);
 void irq_raise(struct irq *irq);
 void irq_close(struct irq *irq);
+/* Makes the SPI pending before this returns: a vCPU that is entered next takes it first. */
+int irq_pulse(int vm_fd, unsigned spi, struct err *e);
 
 /* An eventfd that KVM signals when the guest writes `val` (32 bit) to gpa, without
  * an exit to user space (KVM_IOEVENTFD with datamatch). */

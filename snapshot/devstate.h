@@ -35,6 +35,11 @@ struct dstate_reader {
 
 /* Checks the whole blob's structure: every block and field inside its bounds. */
 int dr_check(const void *blob, size_t len, struct err *e);
+/* All blocks in turn, from *pos 0: 1, 0 at the end, -EBADMSG. And the fields of one. */
+int dr_next(const void *blob, size_t len, size_t *pos, struct dstate_reader *ret,
+            struct err *e);
+int dr_next_field(const struct dstate_reader *r, size_t *pos, uint16_t *ret_id,
+                  const void **ret, size_t *ret_len, struct err *e);
 /* -ENOENT when there is no such block. */
 int dr_find(const void *blob, size_t len, uint32_t tag, uint16_t instance,
             struct dstate_reader *ret, struct err *e);

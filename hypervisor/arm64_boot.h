@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Cold boot: kernel Image and initrd into guest memory, device tree, first registers. */
+#ifndef DORMOUSE_ARM64_BOOT_H
+#define DORMOUSE_ARM64_BOOT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+
+struct vm;
+
+struct image_head {
+    uint64_t text_offset; /* of the image from a 2 MiB boundary */
+    uint64_t size;        /* memory it takes, with bss */
+};
+
+/* Checks the header of an arm64 Image (first 64 bytes; linux/Documentation/arch/arm64/
+ * booting.rst). file_len is the file's. */
+int boot_parse_image(const void *head, size_t len, uint64_t file_len, struct image_head *ret,
+                     struct err *e);
+/* Memory is mapped and devices are made. initrd_fd may be -1. The kernel's file is mapped,
+ * not read: it must not be changed in place while the machine lives. */
+int boot_load(struct vm *vm, int kernel_fd, int initrd_fd, const char *cmdline, struct err *e);
+
+#endif

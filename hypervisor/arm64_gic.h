@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+/* The in-kernel GIC: version 3 where the host has it, else 2. No ITS. */
+#ifndef DORMOUSE_ARM64_GIC_H
+#define DORMOUSE_ARM64_GIC_H
+
+#include "base/err.h"
+
+struct vm;
+struct dstate_reader;
+struct dstate_writer;
+
+/* After all vCPUs. Sets vm->gic and vm->gic_fd. */
+int gic_create(struct vm *vm, struct err *e);
+/* Machine paused. Only words that differ from a fresh GIC are stored. */
+int gic_save(struct vm *vm, struct dstate_writer *w, struct err *e);
+/* On a fresh GIC, before any interrupt is raised. */
+int gic_load(struct vm *vm, const struct dstate_reader *r, struct err *e);
+
+#endif

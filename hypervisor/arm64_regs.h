@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * All registers of a vCPU through KVM_GET/SET_ONE_REG. A fresh vCPU's values
+ * are read once, before the jail; restoring writes only what differs from them.
+ */
+#ifndef DORMOUSE_ARM64_REGS_H
+#define DORMOUSE_ARM64_REGS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+
+#define REGS_MAX       640u
+#define REGS_BYTES_MAX 32768u
+
+struct vcpu;
+struct dstate_reader;
+struct dstate_writer;
+
+struct regs {
+    unsigned n;
+    uint64_t ids[REGS_MAX];
+    uint32_t at[REGS_MAX]; /* where in `values` */
+    uint32_t len;
+    uint8_t values[REGS_BYTES_MAX];
+};
+
+/* Host facts that a snapshot must meet again. */
+struct host_facts {
+    uint64_t midr;
+    uint64_t cntfrq;
+    uint64_t fingerprint; /* of the register list and the ID registers */
+};
+
+int regs_probe(struct regs *regs, struct vcpu *v, struct err *e);
+void regs_facts(const struct regs *regs, struct host_facts *ret);
+int regs_counter_get(struct vcpu *v, uint64_t *ret, struct err *e);
+int regs_counter_set(struct vcpu *v, uint64_t counter, struct err *e);
+
+/* Fields of the vCPU's block; the counter is the machine's, not among them. */
+int regs_save(const struct regs *regs, struct vcpu *v, struct dstate_writer *w, struct err *e);
+int regs_load(const struct regs *regs, struct vcpu *v, const struct dstate_reader *r,
+              struct err *e);
+
+#endif

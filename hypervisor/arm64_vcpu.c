@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * One vCPU: making it, and the thread that sits in KVM_RUN. What an exit
+ * reports (addresses, values, event types) is the guest's doing and trusted
+ * for nothing: at worst this one machine ends with a reason.
+ */
+#include "arm64_vcpu.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+
+#include "base/mem.h"
+#include "kvm.h"
+#include "seccomp.h"
+
+#define VCPU_STACK (64u << 10)
+
+static int init_target(struct vm *vm, struct kvm_vcpu_init *init, struct err *e)
+{
+    memset(init, 0, sizeof *init);
+    int r = kvm_call(vm->fd, KVM_ARM_PREFERRED_TARGET, init, e);
+    if (r < 0)
+        return r;
+    init->features[0] |= 1u << KVM_ARM_VCPU_PSCI_0_2;
+    if (kvm_cap(vm->fd, KVM_CAP_ARM_PTRAUTH_ADDRESS) > 0 &&
+        kvm_cap(vm->fd, KVM_CAP_ARM_PTRAUTH_GENERIC) > 0)
+        init->features[0] |=
+            1u << KVM_ARM_VCPU_PTRAUTH_ADDRESS | 1u << KVM_ARM_VCPU_PTRAUTH_GENERIC;
+    if (kvm_cap(vm->fd, KVM_CAP_ARM_SVE) > 0)
+        init->features[0] |= 1u << KVM_ARM_VCPU_SVE;
+    return 0;
+}
+
+int vcpu_create(struct vm *vm, unsigned index, struct err *e)
+{
+    struct vcpu *v = &vm->vcpus[index];
+    struct kvm_vcpu_init init;
+    v->vm = vm;
+    v->index = index;
+    v->fd = kvm_call(vm->fd, KVM_CREATE_VCPU, index, e);
+    if (v->fd < 0)
+        return err_wrap(e, "vCPU %u", index);
+    int len = kvm_call(vm->kvm_fd, KVM_GET_VCPU_MMAP_SIZE, 0, e);
+    if (len < 0)
+        return len;
+    v->run_len = (size_t)len;
+    v->run = mmap(NULL, v->run_len, PROT_READ | PROT_WRITE, MAP_SHARED, v->fd, 0);
+    if (v->run == MAP_FAILED)
+        return err_sys(e, errno, "map the run page of vCPU %u", index);
+    int r = init_target(vm, &init, e);
+    if (r < 0)
+        return r;
+    if (index > 0)
+        init.features[0] |= 1u << KVM_ARM_VCPU_POWER_OFF;
+    r = kvm_call(v->fd, KVM_ARM_VCPU_INIT, &init, e);
+    if (r >= 0 && (init.features[0] & 1u << KVM_ARM_VCPU_SVE)) {
+        int feature = KVM_ARM_VCPU_SVE;
+        r = kvm_call(v->fd, KVM_ARM_VCPU_FINALIZE, &feature, e);
+    }
+    return r < 0 ? err_wrap(e, "vCPU %u", index) : 0;
+}
+
+int vcpu_set_entry(struct vcpu *v, uint64_t pc, uint64_t x0, struct err *e)
+{
+#define CORE(field)                                              \
+    (KVM_REG_ARM64 | KVM_REG_SIZE_U64 | KVM_REG_ARM_CORE |       \
+     (offsetof(struct kvm_regs, regs.field) / sizeof(uint32_t)))
+    int r = kvm_set_reg(v->fd, CORE(pc), &pc);
+    if (r == 0)
+        r = kvm_set_reg(v->fd, CORE(regs[0]), &x0);
+    return r < 0 ? err_sys(e, -r, "set the entry point") : 0;
+}
+
+/* A load or store that KVM cannot describe: to the guest it is a bus error. */
+static int inject_abort(struct vcpu *v)
+{
+    struct kvm_vcpu_events events;
+    memset(&events, 0, sizeof events);
+    events.exception.ext_dabt_pending = 1;
+    return ioctl(v->fd, (int)KVM_SET_VCPU_EVENTS, &events);
+}
+
+static void handle_mmio(struct vcpu *v)
+{
+    struct kvm_run *run = v->run;
+    unsigned len = run->mmio.len;
+    uint64_t val = 0;
+    v->mmio++;
+    if (len > sizeof run->mmio.data)
+        return;
+    if (run->mmio.is_write) {
+        memcpy(&val, run->mmio.data, len);
+        bus_write(&v->vm->bus, run->mmio.phys_addr, len, val);
+    } else {
+        val = bus_read(&v->vm->bus, run->mmio.phys_addr, len);
+        memcpy(run->mmio.data, &val, len);
+    }
+}
+
+static void handle_event(struct vcpu *v)
+{
+    int index = (int)v->index;
+    switch (v->run->system_event.type) {
+    case KVM_SYSTEM_EVENT_SHUTDOWN:
+        vm_end(v->vm, CTL_EXIT_POWEROFF, index, "the guest powered off");
+        break;
+    case KVM_SYSTEM_EVENT_RESET:
+        vm_end(v->vm, CTL_EXIT_RESET, index, "the guest asked for a reset");
+        break;
+    default:
+        vm_end(v->vm, CTL_EXIT_GUEST_FAULT, index, "the guest raised system event %u",
+               v->run->system_event.type);
+    }
+}
+
+static void handle_exit(struct vcpu *v)
+{
+    struct kvm_run *run = v->run;
+    int index = (int)v->index;
+    switch (run->exit_reason) {
+    case KVM_EXIT_MMIO:
+        handle_mmio(v);
+        break;
+    case KVM_EXIT_INTR:
+        break;
+    case KVM_EXIT_SYSTEM_EVENT:
+        handle_event(v);
+        break;
+    case KVM_EXIT_ARM_NISV:
+        if (inject_abort(v) < 0)
+            vm_end(v->vm, CTL_EXIT_GUEST_FAULT, index,
+                   "access to 0x%llx that cannot be emulated",
+                   (unsigned long long)run->arm_nisv.fault_ipa);
+        break;
+    case KVM_EXIT_FAIL_ENTRY:
+        vm_end(v->vm, CTL_EXIT_GUEST_FAULT, index, "vCPU %u cannot be entered (0x%llx)",
+               v->index, (unsigned long long)run->fail_entry.hardware_entry_failure_reason);
+        break;
+    default:
+        vm_end(v->vm, CTL_EXIT_GUEST_FAULT, index, "vCPU %u stopped with KVM exit %u", v->index,
+               run->exit_reason);
+    }
+}
+
+/* Until somebody takes vm->go away or the machine ends. An MMIO access is completed by the
+ * next KVM_RUN, so the only way out is a KVM_RUN that was interrupted: then nothing of the
+ * vCPU's state is left in the run page. */
+static void run_until_kicked(struct vcpu *v)
+{
+    for (;;) {
+        if (ioctl(v->fd, KVM_RUN, 0) == 0) {
+            v->exits++;
+            handle_exit(v);
+            continue;
+        }
+        if (errno == EINTR) {
+            if (v->run->immediate_exit)
+                return;
+            continue;
+        }
+        if (errno == EAGAIN)
+            continue;
+        vm_end(v->vm, CTL_EXIT_GUEST_FAULT, (int)v->index, "vCPU %u: KVM_RUN: %s", v->index,
+               strerror(errno));
+        /* Wait for the machine to be taken down. */
+        return;
+    }
+}
+
+static void park(struct vcpu *v)
+{
+    struct vm *vm = v->vm;
+    pthread_mutex_lock(&vm->lock);
+    if (++vm->nparked == vm->nvcpus)
+        ring_kick(vm->ring);
+    while (!vm->go)
+        pthread_cond_wait(&vm->cond, &vm->lock);
+    vm->nparked--;
+    v->run->immediate_exit = 0;
+    pthread_mutex_unlock(&vm->lock);
+}
+
+static void *vcpu_thread(void *arg)
+{
+    struct vcpu *v = arg;
+    char name[16] = "vcpu";
+    name[4] = (char)(v->index < 10 ? '0' + v->index : '1');
+    if (v->index >= 10)
+        name[5] = (char)('0' + v->index - 10);
+    prctl(PR_SET_NAME, name, 0, 0, 0);
+    struct err e = ERR_INIT;
+    if (v->vm->seccomp && seccomp_enter(SECCOMP_VCPU, &e) < 0)
+        vm_end(v->vm, CTL_EXIT_ERROR, (int)v->index, "%s", e.msg);
+    for (;;) {
+        park(v);
+        run_until_kicked(v);
+    }
+    return NULL;
+}
+
+static void on_kick(int sig)
+{
+    (void)sig; /* its only work is to interrupt KVM_RUN */
+}
+
+int vcpu_start_thread(struct vcpu *v, struct err *e)
+{
+    struct sigaction sa = {.sa_handler = on_kick};
+    sigaction(SIGUSR1, &sa, NULL);
+    pthread_attr_t attr;
+    pthread_attr_init(&attr);
+    pthread_attr_setstacksize(&attr, VCPU_STACK);
+    int r = pthread_create(&v->thread, &attr, vcpu_thread, v);
+    pthread_attr_destroy(&attr);
+    return r ? err_sys(e, r, "start the thread of vCPU %u", v->index) : 0;
+}
+
+void vcpu_kick(struct vcpu *v)
+{
+    v->run->immediate_exit = 1;
+    pthread_kill(v->thread, SIGUSR1);
+}

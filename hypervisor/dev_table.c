@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The devices of a machine; see dev_table.h. The order here is the order of
+ * slots, interrupts and blocks in a snapshot: disks, net, vsock, rng, balloon.
+ */
+#include "dev_table.h"
+
+#include <errno.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+#include "dev_rtc.h"
+#include "dev_vmgenid.h"
+
+#define CONSOLE_LIMIT (1ull << 20)
+
+void machine_fds_init(struct machine_fds *fds)
+{
+    /* Nothing but descriptors in it. */
+    int *p = (int *)fds;
+    for (size_t i = 0; i < sizeof *fds / sizeof *p; i++)
+        p[i] = -1;
+}
+
+void machine_fds_close(struct machine_fds *fds)
+{
+    int *p = (int *)fds;
+    for (size_t i = 0; i < sizeof *fds / sizeof *p; i++) {
+        if (p[i] > 2)
+            close(p[i]);
+        p[i] = -1;
+    }
+}
+
+int machine_check(const struct ctl_machine *m, struct err *e)
+{
+    if (m->version != CTL_VERSION)
+        return err_set(e, EPROTO, "control version %u, this VMM speaks %u", m->version,
+                       CTL_VERSION);
+    if (m->ndisks > CTL_DISKS_MAX)
+        return err_set(e, EINVAL, "%u disks; at most %u", m->ndisks, CTL_DISKS_MAX);
+    for (unsigned i = 0; i < m->ndisks; i++) {
+        if (m->disks[i].nlayers == 0 || m->disks[i].nlayers > CTL_LAYERS_MAX)
+            return err_set(e, EINVAL, "disk %u has %u layers; 1 to %u", i, m->disks[i].nlayers,
+                           CTL_LAYERS_MAX);
+    }
+    if (!memchr(m->cmdline, '\0', sizeof m->cmdline))
+        return err_set(e, EINVAL, "the kernel command line is not terminated");
+    return 0;
+}
+
+static int basic(struct vm *vm, const struct dev_env *env, struct machine_fds *fds,
+                 const struct machine_hooks *hooks, struct err *e)
+{
+    struct uart_config uart = {.log_fd = fds->console,
+                               .input_fd = hooks->input_fd,
+                               .log_limit = hooks->interactive ? 0 : CONSOLE_LIMIT,
+                               .interactive = hooks->interactive,
+                               .watch = hooks->watch,
+                               .seen = hooks->seen,
+                               .seen_ctx = hooks->ctx};
+    struct dev *rtc;
+    int r = dev_uart_new(&vm->uart, env, &uart, e);
+    if (r < 0)
+        return r;
+    fds->console = -1;
+    r = vm_add_dev(vm, vm->uart, e);
+    if (r == 0)
+        r = dev_rtc_new(&rtc, env, e);
+    if (r == 0)
+        r = vm_add_dev(vm, rtc, e);
+    if (r == 0)
+        r = dev_vmgenid_new(&vm->vmgenid, env, e);
+    if (r == 0)
+        r = vm_add_dev(vm, vm->vmgenid, e);
+    return r;
+}
+
+int dev_table_make(struct vm *vm, const struct ctl_machine *m, struct machine_fds *fds,
+                   const struct machine_hooks *hooks, struct err *e)
+{
+    struct dev_env env = {.mem = &vm->mem, .bus = &vm->bus, .ring = vm->ring, .vm_fd = vm->fd};
+    int r = basic(vm, &env, fds, hooks, e);
+    if (r == 0 && (m->ndisks || m->has_net || m->has_vsock || m->has_rng || m->has_balloon))
+        return err_set(e, ENOTSUP, "virtio devices are not there yet");
+    return r;
+}

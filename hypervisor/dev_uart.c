@@ -1,0 +1,371 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * PL011 (ARM DDI 0183). Registers are touched by vCPU threads under the lock.
+ * Transmission is instant, so the transmit FIFO is always empty. What the guest
+ * prints goes line by line to a log that stops growing at a limit; the last
+ * KiB is kept for the report of how the machine ended.
+ */
+#include "dev_uart.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "../snapshot/devstate.h"
+#include "../snapshot/snapstate.h"
+#include "arm64_fdt.h"
+#include "base/fd.h"
+#include "base/mem.h"
+#include "irq.h"
+
+#define TAIL_BYTES 1024u
+#define LINE_BYTES 256u
+#define RX_BYTES   64u
+
+enum {
+    REG_DR = 0x00,
+    REG_RSR = 0x04,
+    REG_FR = 0x18,
+    REG_IBRD = 0x24,
+    REG_FBRD = 0x28,
+    REG_LCR_H = 0x2c,
+    REG_CR = 0x30,
+    REG_IFLS = 0x34,
+    REG_IMSC = 0x38,
+    REG_RIS = 0x3c,
+    REG_MIS = 0x40,
+    REG_ICR = 0x44,
+    REG_ID = 0xfe0,
+};
+#define FR_TXFE (1u << 7)
+#define FR_RXFF (1u << 6)
+#define FR_RXFE (1u << 4)
+#define INT_RX  (1u << 4)
+#define INT_TX  (1u << 5)
+#define INT_ALL 0x7ffu
+
+enum uart_field { FIELD_IMSC = 1, FIELD_RIS, FIELD_CR, FIELD_LCR_H, FIELD_IFLS, FIELD_BAUD };
+
+struct uart {
+    struct dev dev;
+    struct uart_config c;
+    struct irq irq;
+    struct ring_op input;
+    pthread_mutex_t lock;
+    uint32_t imsc, ris, cr, lcr_h, ifls, ibrd, fbrd;
+    bool raised;
+    uint8_t rx[RX_BYTES];
+    unsigned rx_head, rx_len;
+    uint64_t written;
+    char line[LINE_BYTES];
+    unsigned line_len;
+    char tail[TAIL_BYTES];
+    uint64_t tail_len; /* bytes ever printed */
+    unsigned matched;  /* of c.watch */
+};
+
+static struct uart *uart_of(struct dev *d)
+{
+    return container_of(d, struct uart, dev);
+}
+
+/* The line is an edge: raise it whenever it goes from low to high, and again after the guest
+ * has dealt with a part of what was pending. */
+static void update_irq(struct uart *u, bool again)
+{
+    bool level = (u->ris & u->imsc) != 0;
+    if (level && (!u->raised || again))
+        irq_raise(&u->irq);
+    u->raised = level;
+}
+
+static void flush_line(struct uart *u)
+{
+    size_t len = u->line_len;
+    u->line_len = 0;
+    if (len == 0 || u->c.log_fd < 0)
+        return;
+    if (u->c.log_limit && u->written + len > u->c.log_limit) {
+        static const char full[] = "\n[console log is full]\n";
+        if (u->written <= u->c.log_limit)
+            fd_write_full(u->c.log_fd, full, sizeof full - 1);
+        u->written = u->c.log_limit + 1;
+        return;
+    }
+    u->written += len;
+    /* A console that cannot be written (disk full) must not stop the guest. */
+    fd_write_full(u->c.log_fd, u->line, len);
+}
+
+static void print_byte(struct uart *u, char ch)
+{
+    u->tail[u->tail_len++ % TAIL_BYTES] = ch;
+    u->line[u->line_len++] = ch;
+    if (ch == '\n' || u->c.interactive || u->line_len == LINE_BYTES)
+        flush_line(u);
+    if (!u->c.watch || u->c.watch[0] == '\0')
+        return;
+    if (ch != u->c.watch[u->matched])
+        u->matched = 0;
+    if (ch == u->c.watch[u->matched])
+        u->matched++;
+    if (u->c.watch[u->matched] == '\0') {
+        u->c.watch = NULL;
+        flush_line(u);
+        u->c.seen(u->c.seen_ctx);
+    }
+}
+
+static uint32_t read_data(struct uart *u)
+{
+    uint32_t v = 0;
+    if (u->rx_len) {
+        v = u->rx[u->rx_head];
+        if (u->rx_len == RX_BYTES)
+            ring_kick(u->dev.env.ring); /* there is room to read more */
+        u->rx_head = (u->rx_head + 1) % RX_BYTES;
+        if (--u->rx_len == 0)
+            u->ris &= ~INT_RX;
+        update_irq(u, false);
+    }
+    return v;
+}
+
+static uint32_t read_reg(struct uart *u, uint64_t off)
+{
+    static const uint8_t id[8] = {0x11, 0x10, 0x14, 0x00, 0x0d, 0xf0, 0x05, 0xb1};
+    if (off >= REG_ID && off < REG_ID + 32)
+        return id[(off - REG_ID) / 4];
+    switch (off) {
+    case REG_DR:
+        return read_data(u);
+    case REG_FR:
+        return FR_TXFE | (u->rx_len == 0 ? FR_RXFE : 0) | (u->rx_len == RX_BYTES ? FR_RXFF : 0);
+    case REG_IBRD:
+        return u->ibrd;
+    case REG_FBRD:
+        return u->fbrd;
+    case REG_LCR_H:
+        return u->lcr_h;
+    case REG_CR:
+        return u->cr;
+    case REG_IFLS:
+        return u->ifls;
+    case REG_IMSC:
+        return u->imsc;
+    case REG_RIS:
+        return u->ris;
+    case REG_MIS:
+        return u->ris & u->imsc;
+    default:
+        return 0;
+    }
+}
+
+static void write_reg(struct uart *u, uint64_t off, uint32_t v)
+{
+    switch (off) {
+    case REG_DR:
+        print_byte(u, (char)v);
+        u->ris |= INT_TX;
+        update_irq(u, false);
+        break;
+    case REG_IBRD:
+        u->ibrd = v & 0xffff;
+        break;
+    case REG_FBRD:
+        u->fbrd = v & 0x3f;
+        break;
+    case REG_LCR_H:
+        u->lcr_h = v & 0xff;
+        break;
+    case REG_CR:
+        u->cr = v & 0xffff;
+        break;
+    case REG_IFLS:
+        u->ifls = v & 0x3f;
+        break;
+    case REG_IMSC:
+        u->imsc = v & INT_ALL;
+        update_irq(u, true);
+        break;
+    case REG_ICR:
+        u->ris &= ~v;
+        if (u->rx_len)
+            u->ris |= INT_RX;
+        update_irq(u, true);
+        break;
+    default:
+        break;
+    }
+}
+
+static uint64_t uart_read(void *ctx, uint64_t off, unsigned len)
+{
+    struct uart *u = ctx;
+    (void)len;
+    pthread_mutex_lock(&u->lock);
+    uint32_t v = read_reg(u, off);
+    pthread_mutex_unlock(&u->lock);
+    return v;
+}
+
+static void uart_write(void *ctx, uint64_t off, unsigned len, uint64_t val)
+{
+    struct uart *u = ctx;
+    (void)len;
+    pthread_mutex_lock(&u->lock);
+    write_reg(u, off, (uint32_t)val);
+    pthread_mutex_unlock(&u->lock);
+}
+
+static int uart_fdt(struct dev *d, void *fdt, struct err *e)
+{
+    static const char compatible[] = "arm,pl011\0arm,primecell";
+    (void)d;
+    return fdt_primecell(fdt, "pl011", compatible, sizeof compatible, MAP_UART, SPI_UART, e);
+}
+
+static void wait_input(struct uart *u)
+{
+    if (u->c.input_fd >= 0 && !u->input.armed && u->rx_len < RX_BYTES)
+        ring_poll(u->dev.env.ring, &u->input, u->c.input_fd, POLLIN);
+}
+
+static void input_done(struct ring_op *op, int res)
+{
+    struct uart *u = container_of(op, struct uart, input);
+    uint8_t buf[RX_BYTES];
+    pthread_mutex_lock(&u->lock);
+    ssize_t n = res < 0 ? 0 : read(u->c.input_fd, buf, RX_BYTES - u->rx_len);
+    for (ssize_t i = 0; i < n; i++)
+        u->rx[(u->rx_head + u->rx_len++) % RX_BYTES] = buf[i];
+    if (n > 0) {
+        u->ris |= INT_RX;
+        update_irq(u, true);
+    } else {
+        u->c.input_fd = -1; /* end of input */
+    }
+    pthread_mutex_unlock(&u->lock);
+    wait_input(u);
+}
+
+static void uart_kicked(struct dev *d)
+{
+    wait_input(uart_of(d));
+}
+
+static int uart_start(struct dev *d, struct err *e)
+{
+    (void)e;
+    wait_input(uart_of(d));
+    return 0;
+}
+
+static int uart_save(struct dev *d, struct dstate_writer *w, struct err *e)
+{
+    struct uart *u = uart_of(d);
+    (void)e;
+    dw_u32(w, FIELD_IMSC, u->imsc);
+    dw_u32(w, FIELD_RIS, u->ris & ~INT_RX);
+    dw_u32(w, FIELD_CR, u->cr);
+    dw_u32(w, FIELD_LCR_H, u->lcr_h);
+    dw_u32(w, FIELD_IFLS, u->ifls);
+    dw_u32(w, FIELD_BAUD, u->ibrd << 16 | u->fbrd);
+    return 0;
+}
+
+static int uart_load(struct dev *d, struct dstate_reader *r, struct err *e)
+{
+    struct uart *u = uart_of(d);
+    uint32_t baud;
+    int res = dr_u32(r, FIELD_IMSC, &u->imsc, e);
+    if (res == 0)
+        res = dr_u32(r, FIELD_RIS, &u->ris, e);
+    if (res == 0)
+        res = dr_u32(r, FIELD_CR, &u->cr, e);
+    if (res == 0)
+        res = dr_u32(r, FIELD_LCR_H, &u->lcr_h, e);
+    if (res == 0)
+        res = dr_u32(r, FIELD_IFLS, &u->ifls, e);
+    if (res == 0)
+        res = dr_u32(r, FIELD_BAUD, &baud, e);
+    if (res < 0)
+        return res;
+    u->ibrd = baud >> 16;
+    u->fbrd = baud & 0x3f;
+    u->imsc &= INT_ALL;
+    u->ris &= INT_ALL & ~INT_RX;
+    /* The injection may have been under way when the GIC was saved. */
+    u->raised = false;
+    update_irq(u, true);
+    return 0;
+}
+
+static void uart_free(struct dev *d)
+{
+    struct uart *u = uart_of(d);
+    irq_close(&u->irq);
+    free(u);
+}
+
+void dev_uart_flush(struct dev *d)
+{
+    struct uart *u = uart_of(d);
+    pthread_mutex_lock(&u->lock);
+    flush_line(u);
+    pthread_mutex_unlock(&u->lock);
+}
+
+void dev_uart_tail(struct dev *d, char *ret, size_t size)
+{
+    struct uart *u = uart_of(d);
+    pthread_mutex_lock(&u->lock);
+    uint64_t n = MIN(u->tail_len, MIN((uint64_t)TAIL_BYTES, (uint64_t)size - 1));
+    for (uint64_t i = 0; i < n; i++) {
+        char ch = u->tail[(u->tail_len - n + i) % TAIL_BYTES];
+        ret[i] = ch ? ch : ' ';
+    }
+    ret[n] = '\0';
+    pthread_mutex_unlock(&u->lock);
+}
+
+static const struct dev_ops uart_ops = {
+    .name = "pl011",
+    .tag = SNAP_TAG_UART,
+    .fdt = uart_fdt,
+    .start = uart_start,
+    .kicked = uart_kicked,
+    .save = uart_save,
+    .load = uart_load,
+    .free = uart_free,
+};
+
+int dev_uart_new(struct dev **ret, const struct dev_env *env, const struct uart_config *c,
+                 struct err *e)
+{
+    static const struct bus_ops bus_ops = {.read = uart_read, .write = uart_write};
+    struct uart *u = calloc(1, sizeof *u);
+    if (!u)
+        return err_sys(e, ENOMEM, "make the console");
+    u->dev.ops = &uart_ops;
+    u->dev.env = *env;
+    u->c = *c;
+    u->cr = 0x300;
+    u->ifls = 0x12;
+    u->irq.eventfd = -1;
+    u->input.done = input_done;
+    pthread_mutex_init(&u->lock, NULL);
+    int r = irq_open(&u->irq, env->vm_fd, SPI_UART, e);
+    if (r == 0)
+        r = bus_map(env->bus, MAP_UART, 0x1000, &bus_ops, u, e);
+    if (r < 0) {
+        uart_free(&u->dev);
+        return err_wrap(e, "console");
+    }
+    *ret = &u->dev;
+    return 0;
+}

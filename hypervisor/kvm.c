@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+/* KVM calls; see kvm.h. */
+#include "kvm.h"
+
+#include <errno.h>
+#include <sys/ioctl.h>
+
+#define IPA_BITS 36 /* 64 GiB: the 33 GiB we map, with few stage-2 levels */
+
+int kvm_call_(int fd, unsigned long request, uintptr_t arg, const char *name, struct err *e)
+{
+    int r;
+    do {
+        r = ioctl(fd, (int)request, arg);
+    } while (r < 0 && errno == EINTR);
+    return r < 0 ? err_sys(e, errno, "%s", name) : r;
+}
+
+int kvm_check(int kvm_fd, struct err *e)
+{
+    int version = kvm_call(kvm_fd, KVM_GET_API_VERSION, 0, e);
+    if (version < 0) {
+        err_hint(e, "the descriptor must be an open /dev/kvm");
+        return version;
+    }
+    if (version != KVM_API_VERSION)
+        return err_set(e, ENOTSUP, "KVM speaks interface version %d, not %d", version,
+                       KVM_API_VERSION);
+    static const struct {
+        long cap;
+        const char *name;
+    } needed[] = {
+        {KVM_CAP_IRQFD, "irqfd"},
+        {KVM_CAP_IOEVENTFD, "ioeventfd"},
+        {KVM_CAP_ONE_REG, "one-reg"},
+        {KVM_CAP_ARM_PSCI_0_2, "PSCI 0.2"},
+        {KVM_CAP_IMMEDIATE_EXIT, "immediate exit"},
+        {KVM_CAP_DEVICE_CTRL, "device control"},
+    };
+    for (unsigned i = 0; i < sizeof needed / sizeof needed[0]; i++) {
+        if (kvm_cap(kvm_fd, needed[i].cap) <= 0) {
+            err_set(e, ENOTSUP, "KVM on this host lacks %s", needed[i].name);
+            return err_hint(e, "run a newer host kernel (6.1 or later is tested)");
+        }
+    }
+    return 0;
+}
+
+int kvm_create_vm(int kvm_fd, int *ret_fd, struct err *e)
+{
+    unsigned long type = 0;
+    int max = kvm_cap(kvm_fd, KVM_CAP_ARM_VM_IPA_SIZE);
+    if (max > 0)
+        type = KVM_VM_TYPE_ARM_IPA_SIZE((unsigned)(max < IPA_BITS ? max : IPA_BITS));
+    int fd = kvm_call(kvm_fd, KVM_CREATE_VM, type, e);
+    if (fd < 0)
+        return fd;
+    *ret_fd = fd;
+    return 0;
+}
+
+int kvm_cap(int fd, long cap)
+{
+    int r = ioctl(fd, (int)KVM_CHECK_EXTENSION, cap);
+    return r < 0 ? 0 : r;
+}
+
+int kvm_enable_cap(int fd, uint32_t cap, struct err *e)
+{
+    struct kvm_enable_cap arg = {.cap = cap};
+    int r = kvm_call(fd, KVM_ENABLE_CAP, &arg, e);
+    return r < 0 ? r : 0;
+}
+
+static int one_reg(int fd, unsigned long request, uint64_t id, const void *value)
+{
+    struct kvm_one_reg reg = {.id = id, .addr = (uintptr_t)value};
+    return ioctl(fd, (int)request, &reg) < 0 ? -errno : 0;
+}
+
+int kvm_get_reg(int vcpu_fd, uint64_t id, void *value)
+{
+    return one_reg(vcpu_fd, KVM_GET_ONE_REG, id, value);
+}
+
+int kvm_set_reg(int vcpu_fd, uint64_t id, const void *value)
+{
+    return one_reg(vcpu_fd, KVM_SET_ONE_REG, id, value);
+}
+
+static int attr_call(int fd, unsigned long request, uint32_t group, uint64_t attr,
+                     const void *value)
+{
+    struct kvm_device_attr a = {.group = group, .attr = attr, .addr = (uintptr_t)value};
+    return ioctl(fd, (int)request, &a) < 0 ? -errno : 0;
+}
+
+int kvm_get_attr(int dev_fd, uint32_t group, uint64_t attr, void *value)
+{
+    return attr_call(dev_fd, KVM_GET_DEVICE_ATTR, group, attr, value);
+}
+
+int kvm_set_attr(int dev_fd, uint32_t group, uint64_t attr, const void *value)
+{
+    return attr_call(dev_fd, KVM_SET_DEVICE_ATTR, group, attr, value);
+}

@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: Apache-2.0
+/* From an embryo to a machine, from a cold boot or a snapshot, and back to a file. */
+#ifndef DORMOUSE_MACHINE_H
+#define DORMOUSE_MACHINE_H
+
+#include "dev_table.h"
+
+/* Both take what they keep out of `fds`. The embryo is of no more use when they fail. */
+int machine_boot(struct vm *vm, const struct ctl_machine *m, struct machine_fds *fds,
+                 const struct machine_hooks *hooks, struct err *e);
+int machine_restore(struct vm *vm, const struct ctl_machine *m, struct machine_fds *fds,
+                    const struct machine_hooks *hooks, struct err *e);
+/* A paused machine, to an empty file. */
+int machine_save(struct vm *vm, int fd, bool full, struct ctl_saved *ret, struct err *e);
+
+#endif

@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: Apache-2.0
+/* System call allow-lists, one per kind of thread, each call with its reason. */
+#ifndef DORMOUSE_SECCOMP_H
+#define DORMOUSE_SECCOMP_H
+
+#include "base/err.h"
+
+enum seccomp_kind { SECCOMP_VCPU, SECCOMP_IO };
+
+/* Filters the calling thread, for good. Needs no_new_privs. */
+int seccomp_enter(enum seccomp_kind kind, struct err *e);
+/* What a refused call does: a line on stderr that names it, then the process ends. */
+int seccomp_handler(struct err *e);
+/* How many calls a list holds (for tests and --version). */
+unsigned seccomp_count(enum seccomp_kind kind);
+
+#endif

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The machine: KVM objects, guest memory, devices, and the one state machine
+ * embryo -> running <-> paused -> ended. All functions are called in the I/O
+ * thread (the one that owns the ring) except vm_end(), which any thread may
+ * call.
+ */
+#ifndef DORMOUSE_VM_H
+#define DORMOUSE_VM_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "arm64_regs.h"
+#include "base/err.h"
+#include "base/ring.h"
+#include "bus.h"
+#include "ctl.h"
+#include "dev.h"
+#include "mem.h"
+
+#define VM_DEVS_MAX 16u
+
+enum vm_state {
+    VM_EMBRYO,  /* no memory, no devices */
+    VM_RUNNING, /* vCPUs run */
+    VM_PAUSING, /* vCPUs are being stopped or devices drained */
+    VM_PAUSED,  /* nothing moves: may be saved */
+};
+
+struct vm;
+struct vcpu {
+    struct vm *vm;
+    unsigned index;
+    int fd;
+    struct kvm_run *run;
+    size_t run_len;
+    pthread_t thread;
+    _Atomic uint64_t exits, mmio;
+};
+
+struct vm {
+    int kvm_fd, fd, gic_fd;
+    int pagemap_fd; /* /proc/self/pagemap */
+    unsigned gic;   /* 2 or 3 */
+    unsigned nvcpus;
+    bool seccomp; /* threads enter their filters */
+    struct vcpu vcpus[CTL_VCPUS_MAX];
+    struct regs regs; /* what a fresh vCPU holds */
+
+    struct guest_mem mem;
+    struct bus bus;
+    struct ring *ring;
+    struct dev *devs[VM_DEVS_MAX];
+    unsigned ndevs;
+    struct dev *uart, *vmgenid, *net, *vsock, *balloon; /* also in devs; NULL: not there */
+    struct dev *disks[CTL_DISKS_MAX];
+
+    enum vm_state state;
+    bool draining;    /* VM_PAUSING: vCPUs are parked, devices not yet quiet */
+    uint64_t counter; /* the guest's CNTVCT when it was paused */
+    uint64_t paused_at_ns;
+    uint64_t restore_ns[8];
+    void (*on_paused)(struct vm *vm, void *ctx);
+    void (*on_ended)(struct vm *vm, void *ctx); /* paused, and `end` says why */
+    void (*on_kick)(void *ctx); /* after each ring_kick(); may be NULL */
+    void *paused_ctx, *ended_ctx, *kick_ctx;
+
+    int image_fd; /* the image layer this machine was restored from, or -1 */
+    uint8_t image_id[16];
+
+    /* Shared with the vCPU threads, under `lock`. */
+    pthread_mutex_t lock;
+    pthread_cond_t cond;
+    bool go; /* vCPUs may run */
+    unsigned nparked;
+    struct {
+        uint32_t reason; /* enum ctl_exit_reason, 0: alive */
+        int vcpu;        /* whose fault, or -1 */
+        char text[240];
+    } end;
+};
+
+/* Makes VM, vCPUs, GIC and ring. vm is zeroed by the caller. */
+int vm_create(struct vm *vm, int kvm_fd, unsigned nvcpus, struct err *e);
+/* Starts the vCPU threads; they wait. After the jail, before the I/O thread's filter. */
+int vm_start_threads(struct vm *vm, struct err *e);
+
+/* Anonymous memory for a cold boot. */
+int vm_map_anonymous(struct vm *vm, uint64_t size, struct err *e);
+/* Hands vm->mem to KVM. */
+int vm_set_memslot(struct vm *vm, struct err *e);
+/* Maps the file's first `len` bytes (rounded up to pages) over guest memory, privately. */
+int vm_overlay_file(struct vm *vm, uint64_t off, uint64_t len, int fd, uint64_t file_off,
+                    struct err *e);
+int vm_overlay_zero(struct vm *vm, uint64_t off, uint64_t len, struct err *e);
+
+int vm_add_dev(struct vm *vm, struct dev *d, struct err *e);
+/* Starts the devices and lets the vCPUs go (or leaves them parked). */
+int vm_start(struct vm *vm, bool paused, struct err *e);
+int vm_pause(struct vm *vm, void (*on_paused)(struct vm *vm, void *ctx), void *ctx,
+             struct err *e);
+int vm_resume(struct vm *vm, struct err *e);
+/* The machine is over. The first reason wins; on_ended follows once all is quiet. */
+void vm_end(struct vm *vm, uint32_t reason, int vcpu, const char *fmt, ...)
+    __attribute__((format(printf, 4, 5)));
+void vm_stats(struct vm *vm, struct ctl_stats *ret);
+uint64_t vm_now_ns(void);
+
+#endif

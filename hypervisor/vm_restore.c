@@ -1,0 +1,280 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * From an embryo and one or two snapshot files to a running machine; see
+ * machine.h. The order is KVM's: memory, vCPU registers, GIC, counter, devices,
+ * and at last the generation id, whose interrupt a GIC restore would undo. The
+ * files may be forged: nothing of them is used that snapshot/ has not checked,
+ * and what reaches KVM or a device is checked there again.
+ */
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "../snapshot/devstate.h"
+#include "../snapshot/snapfile.h"
+#include "../snapshot/snapstate.h"
+#include "arm64_gic.h"
+#include "base/fd.h"
+#include "base/mem.h"
+#include "dev_vmgenid.h"
+#include "machine.h"
+
+/* Shorter runs are read, longer ones mapped: a mapping costs a system call and a piece of
+ * address space, whatever its length. */
+#define MAP_RUN_MIN 64u
+
+enum phase { PHASE_FILES, PHASE_MEMORY, PHASE_DEVS, PHASE_VCPUS, PHASE_GIC, PHASE_LOAD,
+             PHASE_START };
+
+static void phase_done(struct vm *vm, enum phase phase, uint64_t *since)
+{
+    uint64_t now = vm_now_ns();
+    vm->restore_ns[phase] = now - *since;
+    *since = now;
+}
+
+static int check_host(struct vm *vm, const struct snap_info *s, struct err *e)
+{
+    struct host_facts facts;
+    regs_facts(&vm->regs, &facts);
+    int r = 0;
+    if (s->gic != vm->gic)
+        r = err_set(e, ENOTSUP, "the snapshot needs a GICv%u, this host has version %u", s->gic,
+                    vm->gic);
+    else if (s->midr != facts.midr)
+        r = err_set(e, ENOTSUP, "the snapshot comes from another CPU model (%llx, here %llx)",
+                    (unsigned long long)s->midr, (unsigned long long)facts.midr);
+    else if (s->cntfrq != facts.cntfrq)
+        r = err_set(e, ENOTSUP, "the snapshot's counter runs at %llu Hz, this host's at %llu",
+                    (unsigned long long)s->cntfrq, (unsigned long long)facts.cntfrq);
+    if (r < 0)
+        return err_hint(e, "restore it on a host like the one it was made on");
+    return 0;
+}
+
+static int check_image(struct vm *vm, const struct ctl_machine *m, const struct snap_info *s,
+                       struct err *e)
+{
+    if (s->vcpus != vm->nvcpus || m->vcpus != vm->nvcpus)
+        return err_set(e, EINVAL, "the snapshot has %u vCPUs, the VMM was started with %u",
+                       s->vcpus, vm->nvcpus);
+    if (s->mem_base != MEM_BASE || s->mem_bytes != m->mem_bytes || s->mem_bytes < MEM_MIN ||
+        s->mem_bytes > MEM_MAX)
+        return err_set(e, EINVAL, "the snapshot has %llu MiB of memory, %llu were asked for",
+                       (unsigned long long)(s->mem_bytes >> 20),
+                       (unsigned long long)(m->mem_bytes >> 20));
+    return check_host(vm, s, e);
+}
+
+static int check_session(const struct snap_info *image, const struct snap_info *s,
+                         struct err *e)
+{
+    if (s->flags & SNAP_FULL)
+        return err_set(e, EINVAL, "the second snapshot is not a difference");
+    if (memcmp(s->parent, image->id, SNAP_ID) != 0) {
+        err_set(e, EINVAL, "the session belongs to another image");
+        return err_hint(e, "restore it over the image it was started from");
+    }
+    if (s->mem_bytes != image->mem_bytes || s->mem_base != image->mem_base ||
+        s->vcpus != image->vcpus)
+        return err_set(e, EINVAL, "the session and its image differ in size");
+    return 0;
+}
+
+static int map_image(struct vm *vm, const struct snap_info *s, int fd, struct err *e)
+{
+    void *p = mmap(NULL, s->mem_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE, fd,
+                   (off_t)s->data_off);
+    if (p == MAP_FAILED)
+        return err_sys(e, errno, "map the image");
+    vm->mem.host = p;
+    vm->mem.size = s->mem_bytes;
+    vm->mem.image = true;
+    return 0;
+}
+
+/* Runs that follow each other without a gap, in memory and in the file, go as one. */
+static struct snap_run joined(const struct snap_file *f, size_t *i)
+{
+    struct snap_run run = snap_run_at(f->index, (*i)++);
+    while (*i < f->nruns) {
+        struct snap_run next = snap_run_at(f->index, *i);
+        bool zero = run.flags & SNAP_RUN_ZERO;
+        if (next.page != run.page + run.count || next.flags != run.flags ||
+            (!zero && next.off != run.off + (uint64_t)run.count * SNAP_PAGE))
+            break;
+        run.count += next.count;
+        ++*i;
+    }
+    return run;
+}
+
+static int apply_session(struct vm *vm, const struct snap_file *f, int fd, struct err *e)
+{
+    for (size_t i = 0; i < f->nruns;) {
+        struct snap_run run = joined(f, &i);
+        uint64_t off = (uint64_t)run.page * SNAP_PAGE, len = (uint64_t)run.count * SNAP_PAGE;
+        uint8_t *p = mem_at(&vm->mem, MEM_BASE + off, len);
+        bool zero = run.flags & SNAP_RUN_ZERO;
+        int r = 0;
+        if (!p)
+            return err_set(e, EBADMSG, "the session has pages outside memory");
+        if (run.count >= MAP_RUN_MIN)
+            r = zero ? vm_overlay_zero(vm, off, len, e)
+                     : vm_overlay_file(vm, off, len, fd, run.off, e);
+        else if (zero)
+            memset(p, 0, len);
+        else if ((r = fd_pread_full(fd, p, len, run.off)) < 0)
+            r = err_sys(e, -r, "read pages of the session");
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+/* The devices in the snapshot must be the devices of the machine. */
+static int check_devs(struct vm *vm, const struct dstate_reader *machine, struct err *e)
+{
+    const void *data;
+    size_t len, n = 0;
+    int r = dr_bytes(machine, SNAP_MACHINE_DEVS, &data, &len, e);
+    if (r < 0)
+        return r;
+    for (unsigned i = 0; i < vm->ndevs; i++) {
+        const struct dev *d = vm->devs[i];
+        if (!d->ops->save)
+            continue;
+        const uint8_t *p = (const uint8_t *)data + n;
+        if (!range_ok(n, 8, len) || get_le32(p) != d->ops->tag ||
+            get_le32(p + 4) != d->instance)
+            return err_set(e, EINVAL, "the snapshot has no %s %u in that place", d->ops->name,
+                           d->instance);
+        n += 8;
+    }
+    if (n != len)
+        return err_set(e, EINVAL, "the snapshot has devices the machine was not given");
+    return 0;
+}
+
+static int load_vcpus(struct vm *vm, const struct snap_file *f, struct err *e)
+{
+    for (unsigned i = 0; i < vm->nvcpus; i++) {
+        struct dstate_reader block;
+        int r = dr_find(f->state, f->state_len, SNAP_TAG_VCPU, (uint16_t)i, &block, e);
+        if (r == 0)
+            r = regs_load(&vm->regs, &vm->vcpus[i], &block, e);
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+static int load_devs(struct vm *vm, const struct snap_file *f, struct err *e)
+{
+    for (unsigned i = 0; i < vm->ndevs; i++) {
+        struct dev *d = vm->devs[i];
+        struct dstate_reader block;
+        if (!d->ops->load)
+            continue;
+        int r = dr_find(f->state, f->state_len, d->ops->tag, (uint16_t)d->instance, &block, e);
+        if (r == 0)
+            r = d->ops->load(d, &block, e);
+        if (r < 0)
+            return err_wrap(e, "load %s", d->ops->name);
+    }
+    return 0;
+}
+
+struct layers {
+    struct snap_file image, session;
+    struct snap_file *top; /* whose device state counts */
+};
+
+static int open_layers(struct vm *vm, const struct ctl_machine *m,
+                       const struct machine_fds *fds, struct layers *l, struct err *e)
+{
+    if (m->nmem_layers < 1 || m->nmem_layers > 2)
+        return err_set(e, EINVAL, "%u snapshot layers; it takes an image, or an image and a "
+                       "session", m->nmem_layers);
+    int r = snap_open(&l->image, fds->snapshots[0], e);
+    if (r < 0)
+        return err_wrap(e, "image");
+    l->top = &l->image;
+    if (!(l->image.info.flags & SNAP_FULL))
+        return err_set(e, EINVAL, "the first snapshot is a session, not an image");
+    r = check_image(vm, m, &l->image.info, e);
+    if (r == 0 && m->nmem_layers == 2) {
+        l->top = &l->session;
+        r = snap_open(&l->session, fds->snapshots[1], e);
+        if (r == 0)
+            r = check_session(&l->image.info, &l->session.info, e);
+        if (r == 0)
+            r = check_host(vm, &l->session.info, e);
+        if (r < 0)
+            return err_wrap(e, "session");
+    }
+    return r;
+}
+
+static int restore(struct vm *vm, const struct ctl_machine *m, struct machine_fds *fds,
+                   const struct machine_hooks *hooks, struct layers *l, struct err *e)
+{
+    struct dstate_reader machine, gic;
+    uint64_t t = vm_now_ns(), counter = 0;
+    int r = open_layers(vm, m, fds, l, e);
+    if (r < 0)
+        return r;
+    phase_done(vm, PHASE_FILES, &t);
+    r = map_image(vm, &l->image.info, fds->snapshots[0], e);
+    if (r == 0 && l->top == &l->session)
+        r = apply_session(vm, &l->session, fds->snapshots[1], e);
+    if (r == 0)
+        r = vm_set_memslot(vm, e);
+    phase_done(vm, PHASE_MEMORY, &t);
+    if (r == 0)
+        r = dev_table_make(vm, m, fds, hooks, e);
+    phase_done(vm, PHASE_DEVS, &t);
+    if (r == 0)
+        r = dr_find(l->top->state, l->top->state_len, SNAP_TAG_MACHINE, 0, &machine, e);
+    if (r == 0)
+        r = dr_u64(&machine, SNAP_MACHINE_COUNTER, &counter, e);
+    if (r == 0)
+        r = check_devs(vm, &machine, e);
+    if (r == 0)
+        r = load_vcpus(vm, l->top, e);
+    phase_done(vm, PHASE_VCPUS, &t);
+    if (r == 0)
+        r = dr_find(l->top->state, l->top->state_len, SNAP_TAG_GIC, 0, &gic, e);
+    if (r == 0)
+        r = gic_load(vm, &gic, e);
+    phase_done(vm, PHASE_GIC, &t);
+    if (r == 0)
+        r = load_devs(vm, l->top, e);
+    phase_done(vm, PHASE_LOAD, &t);
+    if (r == 0)
+        r = dev_vmgenid_set(vm->vmgenid, m->vmgenid, true, e);
+    if (r == 0)
+        r = regs_counter_set(&vm->vcpus[0], counter, e);
+    if (r == 0)
+        r = vm_start(vm, m->start_paused != 0, e);
+    phase_done(vm, PHASE_START, &t);
+    return r;
+}
+
+int machine_restore(struct vm *vm, const struct ctl_machine *m, struct machine_fds *fds,
+                    const struct machine_hooks *hooks, struct err *e)
+{
+    struct layers l = {.image = SNAP_FILE_INIT, .session = SNAP_FILE_INIT};
+    int r = machine_check(m, e);
+    if (r == 0)
+        r = restore(vm, m, fds, hooks, &l, e);
+    if (r == 0) {
+        /* Kept to compare with when the machine is saved. */
+        vm->image_fd = take_fd(&fds->snapshots[0]);
+        memcpy(vm->image_id, l.image.info.id, SNAP_ID);
+    }
+    snap_free(&l.image);
+    snap_free(&l.session);
+    return r;
+}

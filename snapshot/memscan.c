@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Finding dirty pages without dirty logging; see memscan.h. In a private file
+ * mapping a written page is anonymous. The page tables tell, so the guest pays
+ * nothing while it runs. (linux/Documentation/admin-guide/mm/pagemap.rst)
+ */
+#include "memscan.h"
+
+#include <errno.h>
+#include <linux/fs.h>
+#include <stddef.h>
+#include <sys/ioctl.h>
+
+#include "../hypervisor/base/fd.h"
+
+#define PAGE        4096u
+#define REGIONS     128u
+#define BATCH       512u /* entries of the pagemap at a time */
+#define PM_PRESENT  (1ull << 63)
+#define PM_SWAPPED  (1ull << 62)
+#define PM_FILE     (1ull << 61)
+
+bool page_is_zero(const void *page)
+{
+    const uint64_t *p = page;
+    for (unsigned i = 0; i < PAGE / sizeof *p; i += 8) {
+        if (p[i] | p[i + 1] | p[i + 2] | p[i + 3] | p[i + 4] | p[i + 5] | p[i + 6] | p[i + 7])
+            return false;
+    }
+    return true;
+}
+
+static void mark(uint64_t *bitmap, uint64_t page, uint64_t end)
+{
+    for (; page < end; page++)
+        bitmap[page / 64] |= 1ull << (page % 64);
+}
+
+int memscan_anonymous_read(int pagemap_fd, const void *mem, uint64_t len, uint64_t *bitmap,
+                           struct err *e)
+{
+    uint64_t entries[BATCH], first = (uintptr_t)mem / PAGE, pages = len / PAGE;
+    for (uint64_t at = 0; at < pages;) {
+        uint64_t n = pages - at < BATCH ? pages - at : BATCH;
+        int r = fd_pread_full(pagemap_fd, entries, n * sizeof entries[0],
+                              (first + at) * sizeof entries[0]);
+        if (r < 0)
+            return err_sys(e, -r, "read /proc/self/pagemap");
+        for (uint64_t i = 0; i < n; i++) {
+            bool anonymous = (entries[i] & PM_PRESENT) && !(entries[i] & PM_FILE);
+            if (anonymous || (entries[i] & PM_SWAPPED))
+                mark(bitmap, at + i, at + i + 1);
+        }
+        at += n;
+    }
+    return 0;
+}
+
+int memscan_anonymous(int pagemap_fd, const void *mem, uint64_t len, uint64_t *bitmap,
+                      struct err *e)
+{
+#ifdef PAGEMAP_SCAN
+    struct page_region regions[REGIONS];
+    struct pm_scan_arg arg = {.size = sizeof arg,
+                              .start = (uintptr_t)mem,
+                              .end = (uintptr_t)mem + len,
+                              .vec = (uintptr_t)regions,
+                              .vec_len = REGIONS,
+                              .category_inverted = PAGE_IS_FILE | PAGE_IS_PFNZERO,
+                              .category_mask = PAGE_IS_FILE | PAGE_IS_PFNZERO,
+                              .category_anyof_mask = PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
+                              .return_mask = PAGE_IS_PRESENT};
+    while (arg.start < arg.end) {
+        int n = ioctl(pagemap_fd, (int)PAGEMAP_SCAN, &arg);
+        if (n < 0 && (errno == ENOTTY || errno == EINVAL) && arg.start == (uintptr_t)mem)
+            return memscan_anonymous_read(pagemap_fd, mem, len, bitmap, e);
+        if (n < 0)
+            return err_sys(e, errno, "scan the page tables");
+        for (int i = 0; i < n; i++)
+            mark(bitmap, (regions[i].start - (uintptr_t)mem) / PAGE,
+                 (regions[i].end - (uintptr_t)mem) / PAGE);
+        if (arg.walk_end <= arg.start)
+            return err_set(e, EIO, "the scan of the page tables does not advance");
+        arg.start = arg.walk_end;
+    }
+    return 0;
+#else
+    return memscan_anonymous_read(pagemap_fd, mem, len, bitmap, e);
+#endif
+}

@@ -1,0 +1,275 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Reading and checking snapshot files; see snapfile.h. Writing is in snapwrite.c. */
+#include "snapfile.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "../hypervisor/base/crc32c.h"
+#include "../hypervisor/base/fd.h"
+#include "../hypervisor/base/mem.h"
+#include "../hypervisor/base/num.h"
+#include "devstate.h"
+#include "snapfile_layout.h"
+
+#define FIRST_READ (64u << 10) /* header and, nearly always, the device state */
+
+static int check_sections(const struct snap_info *s, struct err *e)
+{
+    for (unsigned i = 0; i < s->nsections; i++) {
+        const struct snap_section *sec = &s->sections[i];
+        if (sec->off < SNAP_PAGE || !range_ok(sec->off, sec->len, s->file_len))
+            return err_set(e, EBADMSG, "section %u lies outside the file", sec->type);
+    }
+    const struct snap_section *state = snap_section(s, SNAP_SECTION_STATE);
+    const struct snap_section *index = snap_section(s, SNAP_SECTION_INDEX);
+    if (!state || state->len > SNAP_STATE_MAX)
+        return err_set(e, EBADMSG, "the device state is missing or too large");
+    if (!index || index->len % SNAP_RUN_BYTES ||
+        index->len / SNAP_RUN_BYTES > s->mem_bytes / SNAP_PAGE)
+        return err_set(e, EBADMSG, "the page index is missing or too large");
+    return 0;
+}
+
+static int check_header(const struct snap_info *s, uint64_t file_len, struct err *e)
+{
+    static const uint8_t none[SNAP_ID];
+    bool full = s->flags & SNAP_FULL;
+    if (s->flags & ~SNAP_FULL)
+        return err_set(e, ENOTSUP, "the snapshot uses features this version does not know (%x)",
+                       s->flags);
+    if (s->file_len != file_len) {
+        err_set(e, EBADMSG, "the snapshot has %llu bytes, its header says %llu",
+                (unsigned long long)file_len, (unsigned long long)s->file_len);
+        return err_hint(e, "it was cut short or appended to; restore it from its origin");
+    }
+    if (s->mem_bytes == 0 || s->mem_bytes > SNAP_MEM_MAX || s->mem_bytes % SNAP_FULL_ALIGN)
+        return err_set(e, EBADMSG, "bad memory size in the snapshot");
+    if (s->nsections > SNAP_SECTIONS_MAX)
+        return err_set(e, EBADMSG, "%u sections in the snapshot", s->nsections);
+    if (s->data_off < SNAP_PAGE || !range_ok(s->data_off, s->data_len, file_len) ||
+        s->data_off % (full ? SNAP_FULL_ALIGN : SNAP_PAGE) || s->data_len % SNAP_PAGE ||
+        (full && s->data_len != s->mem_bytes))
+        return err_set(e, EBADMSG, "the page data lies outside the snapshot");
+    if (full != (memcmp(s->parent, none, SNAP_ID) == 0))
+        return err_set(e, EBADMSG, "a difference must name its parent, and only that");
+    return check_sections(s, e);
+}
+
+int snap_parse_header(const void *bytes, size_t len, uint64_t file_len, struct snap_info *ret,
+                      struct err *e)
+{
+    const uint8_t *p = bytes;
+    if (len < SNAP_PAGE || memcmp(p + AT_MAGIC, SNAP_MAGIC, 8) != 0)
+        return err_set(e, EBADMSG, "this is not a snapshot");
+    memset(ret, 0, sizeof *ret);
+    ret->version = get_le32(p + AT_VERSION);
+    if (ret->version != SNAP_VERSION) {
+        err_set(e, ENOTSUP, "the snapshot has format version %u, this is version %u",
+                ret->version, SNAP_VERSION);
+        return err_hint(e, "use the version of Dormouse that wrote it");
+    }
+    if (crc32c(0, p, AT_HEADER_CRC) != get_le32(p + AT_HEADER_CRC))
+        return err_set(e, EBADMSG, "the snapshot's header is damaged (checksum)");
+    ret->flags = get_le32(p + AT_FLAGS);
+    memcpy(ret->id, p + AT_ID, SNAP_ID);
+    memcpy(ret->parent, p + AT_PARENT, SNAP_ID);
+    ret->mem_base = get_le64(p + AT_MEM_BASE);
+    ret->mem_bytes = get_le64(p + AT_MEM_BYTES);
+    ret->vcpus = get_le32(p + AT_VCPUS);
+    ret->gic = get_le32(p + AT_GIC);
+    ret->midr = get_le64(p + AT_MIDR);
+    ret->cntfrq = get_le64(p + AT_CNTFRQ);
+    ret->fingerprint = get_le64(p + AT_FINGERPRINT);
+    ret->data_off = get_le64(p + AT_DATA_OFF);
+    ret->data_len = get_le64(p + AT_DATA_LEN);
+    ret->pages_stored = get_le64(p + AT_PAGES_STORED);
+    ret->pages_zero = get_le64(p + AT_PAGES_ZERO);
+    ret->file_len = get_le64(p + AT_FILE_LEN);
+    ret->nsections = get_le32(p + AT_NSECTIONS);
+    for (unsigned i = 0; i < MIN(ret->nsections, SNAP_SECTIONS_MAX); i++) {
+        const uint8_t *s = p + AT_SECTIONS + i * SECTION_BYTES;
+        ret->sections[i] = (struct snap_section){.type = get_le32(s),
+                                                 .crc = get_le32(s + 4),
+                                                 .off = get_le64(s + 8),
+                                                 .len = get_le64(s + 16)};
+    }
+    return check_header(ret, file_len, e);
+}
+
+const struct snap_section *snap_section(const struct snap_info *info, uint32_t type)
+{
+    for (unsigned i = 0; i < info->nsections; i++) {
+        if (info->sections[i].type == type)
+            return &info->sections[i];
+    }
+    return NULL;
+}
+
+struct snap_run snap_run_at(const void *index, size_t i)
+{
+    const uint8_t *p = (const uint8_t *)index + i * SNAP_RUN_BYTES;
+    return (struct snap_run){.page = get_le32(p),
+                             .count = get_le32(p + 4),
+                             .off = get_le64(p + 8),
+                             .crc = get_le32(p + 16),
+                             .flags = get_le32(p + 20)};
+}
+
+/* Runs are sorted and disjoint. In a full snapshot a page's place follows from its number; in
+ * a difference the data is packed in the order of the runs. */
+int snap_check_index(const struct snap_info *info, const void *bytes, size_t len,
+                     struct err *e)
+{
+    bool full = info->flags & SNAP_FULL;
+    uint64_t pages = info->mem_bytes / SNAP_PAGE, next = 0, stored = 0, zero = 0;
+    for (size_t i = 0; i < len / SNAP_RUN_BYTES; i++) {
+        struct snap_run r = snap_run_at(bytes, i);
+        bool is_zero = r.flags & SNAP_RUN_ZERO;
+        if ((r.flags & ~SNAP_RUN_ZERO) || (is_zero && full))
+            return err_set(e, EBADMSG, "run %zu has flags %x", i, r.flags);
+        if (r.count == 0 || r.count > SNAP_RUN_MAX || r.page < next ||
+            !range_ok(r.page, r.count, pages))
+            return err_set(e, EBADMSG, "run %zu (page %u, %u pages) is out of order or range",
+                           i, r.page, r.count);
+        uint64_t want = is_zero ? 0
+                        : full  ? info->data_off + (uint64_t)r.page * SNAP_PAGE
+                                : info->data_off + stored * SNAP_PAGE;
+        if (r.off != want)
+            return err_set(e, EBADMSG, "run %zu has its data at the wrong place", i);
+        next = (uint64_t)r.page + r.count;
+        *(is_zero ? &zero : &stored) += r.count;
+    }
+    if (stored != info->pages_stored || zero != info->pages_zero ||
+        (!full && stored * SNAP_PAGE != info->data_len))
+        return err_set(e, EBADMSG, "the page index does not add up");
+    return 0;
+}
+
+static int read_section(int fd, const struct snap_section *s, uint8_t **ret, struct err *e)
+{
+    uint8_t *p = malloc(s->len ? s->len : 1);
+    if (!p)
+        return err_sys(e, ENOMEM, "read section %u of the snapshot", s->type);
+    int r = fd_pread_full(fd, p, s->len, s->off);
+    if (r < 0) {
+        free(p);
+        return err_sys(e, -r, "read section %u of the snapshot", s->type);
+    }
+    *ret = p;
+    return 0;
+}
+
+static int check_crc(const struct snap_section *s, const void *p, struct err *e)
+{
+    if (crc32c(0, p, s->len) == s->crc)
+        return 0;
+    return err_set(e, EBADMSG, "the snapshot's %s is damaged (checksum)",
+                   s->type == SNAP_SECTION_STATE ? "device state" : "page index");
+}
+
+/* Header, and as much behind it as one read gives. */
+static int read_head(int fd, uint8_t *buf, size_t size, size_t *ret_len, struct snap_info *info,
+                     struct err *e)
+{
+    struct stat st;
+    if (fstat(fd, &st) < 0)
+        return err_sys(e, errno, "look at the snapshot");
+    size_t len = MIN((uint64_t)size, (uint64_t)st.st_size);
+    int r = fd_pread_full(fd, buf, len, 0);
+    if (r < 0)
+        return err_sys(e, -r, "read the snapshot");
+    *ret_len = len;
+    return snap_parse_header(buf, len, (uint64_t)st.st_size, info, e);
+}
+
+int snap_read_info(int fd, struct snap_info *ret, struct err *e)
+{
+    uint8_t page[SNAP_PAGE];
+    size_t len;
+    return read_head(fd, page, sizeof page, &len, ret, e);
+}
+
+static int open_parts(struct snap_file *f, int fd, struct err *e)
+{
+    size_t len;
+    f->head = malloc(FIRST_READ);
+    if (!f->head)
+        return err_sys(e, ENOMEM, "read the snapshot");
+    int r = read_head(fd, f->head, FIRST_READ, &len, &f->info, e);
+    if (r < 0)
+        return r;
+    const struct snap_section *state = snap_section(&f->info, SNAP_SECTION_STATE);
+    const struct snap_section *index = snap_section(&f->info, SNAP_SECTION_INDEX);
+    if (range_ok(state->off, state->len, len)) {
+        f->state = f->head + state->off;
+    } else {
+        uint8_t *p;
+        r = read_section(fd, state, &p, e);
+        if (r < 0)
+            return r;
+        free(f->head);
+        f->state = f->head = p;
+    }
+    f->state_len = state->len;
+    r = read_section(fd, index, &f->index, e);
+    if (r < 0)
+        return r;
+    f->nruns = index->len / SNAP_RUN_BYTES;
+    r = check_crc(state, f->state, e);
+    if (r == 0)
+        r = check_crc(index, f->index, e);
+    if (r == 0)
+        r = dr_check(f->state, f->state_len, e);
+    if (r == 0)
+        r = snap_check_index(&f->info, f->index, index->len, e);
+    return r;
+}
+
+int snap_open(struct snap_file *f, int fd, struct err *e)
+{
+    memset(f, 0, sizeof *f);
+    int r = open_parts(f, fd, e);
+    if (r < 0)
+        snap_free(f);
+    return r;
+}
+
+void snap_free(struct snap_file *f)
+{
+    free(f->head);
+    free(f->index);
+    memset(f, 0, sizeof *f);
+}
+
+int snap_verify_data(const struct snap_file *f, int fd, struct err *e)
+{
+    AUTO_FREE uint8_t *buf = malloc(SNAP_RUN_MAX * SNAP_PAGE);
+    if (!buf)
+        return err_sys(e, ENOMEM, "check the snapshot's pages");
+    for (size_t i = 0; i < f->nruns; i++) {
+        struct snap_run run = snap_run_at(f->index, i);
+        if (run.flags & SNAP_RUN_ZERO)
+            continue;
+        int r = fd_pread_full(fd, buf, (size_t)run.count * SNAP_PAGE, run.off);
+        if (r < 0)
+            return err_sys(e, -r, "read pages %u..%u", run.page, run.page + run.count - 1);
+        if (crc32c(0, buf, (size_t)run.count * SNAP_PAGE) != run.crc)
+            return err_set(e, EBADMSG, "pages %u..%u are damaged (checksum)", run.page,
+                           run.page + run.count - 1);
+    }
+    return 0;
+}
+
+void snap_mark_stored(const struct snap_file *f, uint64_t *bitmap)
+{
+    for (size_t i = 0; i < f->nruns; i++) {
+        struct snap_run run = snap_run_at(f->index, i);
+        if (run.flags & SNAP_RUN_ZERO)
+            continue;
+        for (uint64_t p = run.page; p < (uint64_t)run.page + run.count; p++)
+            bitmap[p / 64] |= 1ull << (p % 64);
+    }
+}

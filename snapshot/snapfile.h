@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Snapshot files: a header page with a table of sections, the device state, the
+ * page data, and the index of page runs. docs/snapshot-format.md describes each
+ * byte. Parsing and checking are pure functions of (bytes, length), and nothing
+ * here knows of KVM. Files may be forged: what these functions return is in
+ * bounds, nothing more is promised.
+ */
+#ifndef DORMOUSE_SNAPSHOT_SNAPFILE_H
+#define DORMOUSE_SNAPSHOT_SNAPFILE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "../hypervisor/base/err.h"
+
+#define SNAP_VERSION      1u
+#define SNAP_PAGE         4096u
+#define SNAP_ID           16u
+#define SNAP_FULL         1u /* flag: whole memory, flat; else a difference to `parent` */
+#define SNAP_FULL_ALIGN   (2ull << 20)
+#define SNAP_SECTIONS_MAX 8u
+#define SNAP_RUN_MAX      256u        /* pages in one run */
+#define SNAP_STATE_MAX    (4ull << 20)
+#define SNAP_MEM_MAX      (64ull << 30)
+
+enum snap_section_type {
+    SNAP_SECTION_STATE = 1, /* device state, devstate.h */
+    SNAP_SECTION_INDEX = 2, /* struct snap_run, sorted */
+};
+
+struct snap_section {
+    uint32_t type, crc;
+    uint64_t off, len;
+};
+
+struct snap_info {
+    uint32_t version, flags;
+    uint8_t id[SNAP_ID], parent[SNAP_ID]; /* parent: zeros when SNAP_FULL */
+    uint64_t mem_base, mem_bytes;
+    uint32_t vcpus, gic;
+    uint64_t midr, cntfrq, fingerprint;
+    uint64_t data_off, data_len;
+    uint64_t pages_stored, pages_zero;
+    uint64_t file_len;
+    uint32_t nsections;
+    struct snap_section sections[SNAP_SECTIONS_MAX];
+};
+
+#define SNAP_RUN_ZERO  1u /* the pages are zero; no data */
+#define SNAP_RUN_BYTES 24u
+struct snap_run {
+    uint32_t page, count; /* guest page number from mem_base */
+    uint64_t off;         /* in the file */
+    uint32_t crc, flags;
+};
+
+/* Checks the header page of a file of file_len bytes. */
+int snap_parse_header(const void *bytes, size_t len, uint64_t file_len, struct snap_info *ret,
+                      struct err *e);
+void snap_build_header(const struct snap_info *info, uint8_t ret[SNAP_PAGE]);
+const struct snap_section *snap_section(const struct snap_info *info, uint32_t type);
+/* Checks every run of the index against the header. */
+int snap_check_index(const struct snap_info *info, const void *bytes, size_t len,
+                     struct err *e);
+struct snap_run snap_run_at(const void *index, size_t i);
+
+/* A file whose header, device state and index have been checked. */
+struct snap_file {
+    struct snap_info info;
+    uint8_t *head; /* what one read brought in; `state` may point into it */
+    const uint8_t *state;
+    size_t state_len;
+    uint8_t *index;
+    size_t nruns;
+};
+#define SNAP_FILE_INIT \
+    {                  \
+        .head = NULL   \
+    }
+int snap_open(struct snap_file *f, int fd, struct err *e);
+void snap_free(struct snap_file *f);
+/* Only the header. */
+int snap_read_info(int fd, struct snap_info *ret, struct err *e);
+/* Reads all page data and compares its checksums. */
+int snap_verify_data(const struct snap_file *f, int fd, struct err *e);
+/* Sets the bit of each page that the file stores with content. */
+void snap_mark_stored(const struct snap_file *f, uint64_t *bitmap);
+
+static inline bool snap_bit(const uint64_t *bitmap, uint64_t page)
+{
+    return bitmap[page / 64] >> (page % 64) & 1;
+}
+static inline uint64_t *snap_bitmap_new(uint64_t mem_bytes)
+{
+    extern void *calloc(size_t n, size_t size);
+    return calloc(mem_bytes / SNAP_PAGE / 64 + 1, sizeof(uint64_t));
+}
+
+/* Where the pages of a new snapshot come from. */
+struct snap_source {
+    const uint8_t *mem;          /* guest memory, info->mem_bytes */
+    const uint64_t *candidates;  /* bitmap of pages that may differ */
+    const uint8_t *base;         /* the image's content, for a difference */
+    const uint64_t *base_stored; /* pages of it that are stored; others are zero */
+};
+struct snap_result {
+    uint64_t pages_same;
+};
+/* Writes a whole snapshot to an empty file. Takes flags, ids and host facts from `info`, and
+ * fills in the rest. */
+int snap_write(int fd, struct snap_info *info, const void *state, size_t state_len,
+               const struct snap_source *src, struct snap_result *ret, struct err *e);
+
+#endif
