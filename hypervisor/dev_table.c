@@ -11,6 +11,8 @@
 #include "base/mem.h"
 #include "dev_rtc.h"
 #include "dev_vmgenid.h"
+#include "virtio_blk.h"
+#include "virtio_net.h"
 
 #define CONSOLE_LIMIT (1ull << 20)
 
@@ -76,12 +78,44 @@ static int basic(struct vm *vm, const struct dev_env *env, struct machine_fds *f
     return r;
 }
 
+static int disk(struct vm *vm, const struct dev_env *env, unsigned slot,
+                const struct ctl_machine *m, unsigned i, struct machine_fds *fds, struct err *e)
+{
+    const struct ctl_disk *d = &m->disks[i];
+    struct virtio_blk_config c = {.nlayers = d->nlayers,
+                                  .size = d->size,
+                                  .readonly = d->flags & CTL_DISK_READONLY,
+                                  .limit_bytes = d->limit_bytes,
+                                  .limit_ops = d->limit_ops};
+    for (unsigned k = 0; k < d->nlayers; k++)
+        c.fds[k] = take_fd(&fds->layers[i][k]);
+    memcpy(c.serial, d->serial, sizeof c.serial);
+    int r = virtio_blk_new(&vm->disks[i], env, slot, &c, e);
+    return r < 0 ? err_wrap(e, "disk %u", i) : vm_add_dev(vm, vm->disks[i], e);
+}
+
+static int net(struct vm *vm, const struct dev_env *env, unsigned slot,
+               const struct ctl_machine *m, struct machine_fds *fds, struct err *e)
+{
+    struct virtio_net_config c = {.fd = take_fd(&fds->tap),
+                                  .limit_bytes = m->net_limit_bytes,
+                                  .limit_ops = m->net_limit_ops};
+    memcpy(c.mac, m->mac, sizeof c.mac);
+    int r = virtio_net_new(&vm->net, env, slot, &c, e);
+    return r < 0 ? err_wrap(e, "network") : vm_add_dev(vm, vm->net, e);
+}
+
 int dev_table_make(struct vm *vm, const struct ctl_machine *m, struct machine_fds *fds,
                    const struct machine_hooks *hooks, struct err *e)
 {
     struct dev_env env = {.mem = &vm->mem, .bus = &vm->bus, .ring = vm->ring, .vm_fd = vm->fd};
     int r = basic(vm, &env, fds, hooks, e);
-    if (r == 0 && (m->ndisks || m->has_net || m->has_vsock || m->has_rng || m->has_balloon))
-        return err_set(e, ENOTSUP, "virtio devices are not there yet");
+    unsigned slot = 0;
+    for (unsigned i = 0; i < m->ndisks && r == 0; i++)
+        r = disk(vm, &env, slot++, m, i, fds, e);
+    if (r == 0 && m->has_net)
+        r = net(vm, &env, slot++, m, fds, e);
+    if (r == 0 && (m->has_vsock || m->has_rng || m->has_balloon))
+        return err_set(e, ENOTSUP, "vsock, rng and balloon are not there yet");
     return r;
 }

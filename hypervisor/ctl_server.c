@@ -1,0 +1,264 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The VMM's end of the control socket; see ctl_server.h. The daemon is trusted
+ * to own the machine, but every length, count and state is checked: a wrong
+ * order is refused with a reason and changes nothing. One request at a time is
+ * worked on; only a pause takes more than one turn of the loop.
+ */
+#include "ctl_server.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/msg.h"
+#include "machine.h"
+
+struct ctl_server {
+    struct vm *vm;
+    int sock; /* -1: the daemon went away */
+    struct ring_op op;
+    uint32_t pause_id; /* CTL_PAUSE waiting for its answer */
+    struct msg msg;
+};
+
+static void send_msg(struct ctl_server *s, uint32_t type, uint32_t id, const void *body,
+                     size_t len, int fd)
+{
+    struct err e = ERR_INIT;
+    if (s->sock >= 0 &&
+        msg_send(s->sock, type, id, body, len, &fd, fd >= 0 ? 1 : 0, &e) < 0)
+        log_err(LOG_WARN, &e, "control");
+}
+
+static void answer(struct ctl_server *s, uint32_t id, int r, const struct err *e)
+{
+    if (r >= 0) {
+        send_msg(s, CTL_DONE, id, NULL, 0, -1);
+        return;
+    }
+    struct ctl_fail f;
+    memset(&f, 0, sizeof f);
+    f.num = e->num ? e->num : -r;
+    snprintf(f.msg, sizeof f.msg, "%s", e->msg);
+    snprintf(f.hint, sizeof f.hint, "%s", e->hint);
+    send_msg(s, CTL_FAIL, id, &f, sizeof f, -1);
+}
+
+static void on_ended(struct vm *vm, void *ctx)
+{
+    struct ctl_server *s = ctx;
+    struct ctl_exit x;
+    memset(&x, 0, sizeof x);
+    x.reason = vm->end.reason;
+    snprintf(x.text, sizeof x.text, "%s", vm->end.text);
+    if (vm->uart) {
+        dev_uart_flush(vm->uart);
+        dev_uart_tail(vm->uart, x.console, sizeof x.console);
+    }
+    if (s->pause_id) {
+        struct err e = ERR_INIT;
+        answer(s, s->pause_id, err_set(&e, ESHUTDOWN, "the machine ended: %s", x.text), &e);
+        s->pause_id = 0;
+    }
+    send_msg(s, CTL_EXITED, 0, &x, sizeof x, -1);
+    ring_stop(vm->ring);
+}
+
+static int vsock_connect(void *ctx, uint32_t guest_port, uint32_t host_port, int fd)
+{
+    struct ctl_server *s = ctx;
+    struct ctl_vsock v = {.port = host_port, .peer_port = guest_port};
+    struct err e = ERR_INIT;
+    int r = s->sock < 0 ? -ENOTCONN
+                        : msg_send(s->sock, CTL_VSOCK, 0, &v, sizeof v, &fd, 1, &e);
+    close(fd);
+    return r;
+}
+
+/* The message's descriptors, in the order ctl.h gives. */
+struct taker {
+    struct msg *m;
+    size_t next;
+    bool missing;
+};
+
+static int take(struct taker *t)
+{
+    int fd = msg_take_fd(t->m, t->next++);
+    t->missing |= fd < 0;
+    return fd;
+}
+
+static int take_fds(struct msg *msg, const struct ctl_machine *m, bool boot,
+                    struct machine_fds *fds, struct err *e)
+{
+    struct taker t = {.m = msg};
+    if (boot) {
+        fds->kernel = take(&t);
+        fds->initrd = take(&t);
+    }
+    fds->console = take(&t);
+    for (unsigned i = 0; !boot && i < MIN(m->nmem_layers, 2u); i++)
+        fds->snapshots[i] = take(&t);
+    if (m->has_net)
+        fds->tap = take(&t);
+    for (unsigned i = 0; i < m->ndisks; i++) {
+        for (unsigned k = 0; k < m->disks[i].nlayers; k++)
+            fds->layers[i][k] = take(&t);
+    }
+    if (t.missing || t.next != msg->nfds)
+        return err_set(e, EBADMSG, "%u descriptors came with the order, it takes %zu",
+                       msg->nfds, t.next);
+    return 0;
+}
+
+static int start_machine(struct ctl_server *s, bool boot, struct err *e)
+{
+    struct machine_hooks hooks = {.vsock_connect = vsock_connect, .ctx = s, .input_fd = -1};
+    const struct ctl_machine *m = msg_body(&s->msg, sizeof *m);
+    struct machine_fds fds;
+    if (!m)
+        return err_set(e, EBADMSG, "an order of %u bytes, it has %zu", s->msg.len, sizeof *m);
+    if (s->vm->state != VM_EMBRYO || s->vm->ndevs)
+        return err_set(e, EBUSY, "this VMM has a machine already");
+    int r = machine_check(m, e);
+    machine_fds_init(&fds);
+    if (r == 0)
+        r = take_fds(&s->msg, m, boot, &fds, e);
+    if (r == 0)
+        r = boot ? machine_boot(s->vm, m, &fds, &hooks, e)
+                 : machine_restore(s->vm, m, &fds, &hooks, e);
+    machine_fds_close(&fds);
+    return r;
+}
+
+static void on_paused(struct vm *vm, void *ctx)
+{
+    struct ctl_server *s = ctx;
+    (void)vm;
+    answer(s, s->pause_id, 0, NULL);
+    s->pause_id = 0;
+}
+
+static int save(struct ctl_server *s, uint32_t id, struct err *e)
+{
+    const struct ctl_save *order = msg_body(&s->msg, sizeof *order);
+    struct ctl_saved saved;
+    if (!order || s->msg.nfds != 1)
+        return err_set(e, EBADMSG, "a save order with %u bytes and %u descriptors", s->msg.len,
+                       s->msg.nfds);
+    int r = machine_save(s->vm, s->msg.fds[0], order->flags & CTL_SAVE_FULL, &saved, e);
+    if (r == 0)
+        send_msg(s, CTL_DONE, id, &saved, sizeof saved, -1);
+    return r < 0 ? r : 1;
+}
+
+/* 0: answer CTL_DONE now; 1: answered, or will be; < 0: CTL_FAIL. */
+static int handle(struct ctl_server *s, struct err *e)
+{
+    struct vm *vm = s->vm;
+    uint32_t id = s->msg.id;
+    struct ctl_stats stats;
+    int r;
+    switch (s->msg.type) {
+    case CTL_BOOT:
+    case CTL_RESTORE:
+        r = start_machine(s, s->msg.type == CTL_BOOT, e);
+        if (r < 0 && r != -EBUSY)
+            vm_end(vm, CTL_EXIT_ERROR, -1, "%s", e->msg);
+        return r;
+    case CTL_PAUSE:
+        s->pause_id = id;
+        r = vm_pause(vm, on_paused, s, e);
+        if (r < 0)
+            s->pause_id = 0;
+        return r < 0 ? r : 1;
+    case CTL_RESUME:
+        return vm_resume(vm, e);
+    case CTL_SAVE:
+        return save(s, id, e);
+    case CTL_STOP:
+        vm_end(vm, CTL_EXIT_STOPPED, -1, "stopped");
+        return 0;
+    case CTL_STATS:
+        vm_stats(vm, &stats);
+        send_msg(s, CTL_DONE, id, &stats, sizeof stats, -1);
+        return 1;
+    default:
+        return err_set(e, ENOTSUP, "control message %u is not supported", s->msg.type);
+    }
+}
+
+static void listen_on(struct ctl_server *s)
+{
+    ring_poll(s->vm->ring, &s->op, s->sock, POLLIN);
+}
+
+static void closed(struct ctl_server *s)
+{
+    close(s->sock);
+    s->sock = -1;
+    if (s->vm->state == VM_EMBRYO)
+        ring_stop(s->vm->ring);
+}
+
+static void readable(struct ring_op *op, int res)
+{
+    struct ctl_server *s = container_of(op, struct ctl_server, op);
+    struct err e = ERR_INIT;
+    int r = res < 0 ? res : msg_recv(s->sock, &s->msg, &e);
+    if (r == -EAGAIN) {
+        listen_on(s);
+        return;
+    }
+    if (r < 0) {
+        if (r != -ECONNRESET)
+            log_err(LOG_ERROR, &e, "control");
+        closed(s);
+        return;
+    }
+    uint32_t id = s->msg.id;
+    r = handle(s, &e);
+    if (r <= 0 && id)
+        answer(s, id, r, &e);
+    msg_close_fds(&s->msg);
+    listen_on(s);
+}
+
+int ctl_server_new(struct ctl_server **ret, struct vm *vm, int sock, struct err *e)
+{
+    int type;
+    socklen_t len = sizeof type;
+    if (getsockopt(sock, SOL_SOCKET, SO_TYPE, &type, &len) < 0 || type != SOCK_SEQPACKET) {
+        err_set(e, EINVAL, "descriptor %d is not a control socket", sock);
+        return err_hint(e, "dormoused starts it this way; by hand use --run or --restore");
+    }
+    struct ctl_server *s = calloc(1, sizeof *s);
+    if (!s)
+        return err_sys(e, ENOMEM, "listen for orders");
+    s->vm = vm;
+    s->sock = sock;
+    s->op.done = readable;
+    fd_set_nonblock(sock, 1);
+    *ret = s;
+    return 0;
+}
+
+int ctl_server_start(struct ctl_server *s, struct err *e)
+{
+    struct ctl_ready ready = {.version = CTL_VERSION,
+                              .vcpus = s->vm->nvcpus,
+                              .pid = getpid(),
+                              .gic = s->vm->gic};
+    s->vm->on_ended = on_ended;
+    s->vm->ended_ctx = s;
+    listen_on(s);
+    return msg_send(s->sock, CTL_READY, 0, &ready, sizeof ready, NULL, 0, e);
+}
