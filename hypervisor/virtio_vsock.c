@@ -1,0 +1,632 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * virtio-vsock: packets (virtio 1.2, 5.10) between the queues and the
+ * connections of vsock_conn.c. Each connection that has something for the
+ * guest stands in a queue; a free receive buffer goes to the next one. Packets
+ * that make no sense are answered with RST or ignored.
+ */
+#include "virtio_vsock.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "../guest/abi/proto.h"
+#include "../snapshot/devstate.h"
+#include "base/mem.h"
+#include "virtio_mmio.h"
+#include "vsock_conn.h"
+
+enum { RX, TX, EVENT };
+enum {
+    OP_REQUEST = 1,
+    OP_RESPONSE,
+    OP_RST,
+    OP_SHUTDOWN,
+    OP_RW,
+    OP_CREDIT_UPDATE,
+    OP_CREDIT_REQUEST
+};
+
+#define HEADER      44u
+#define HOST_CID    GP_HOST_CID
+#define TYPE_STREAM 1u
+#define DATA_MAX    (64u << 10)
+#define RESETS      512u /* owed to the guest for ports without a connection */
+#define BATCH       64u
+#define FIRST_PORT  0x40000000u /* of connections from the host */
+
+enum { /* device-state fields */
+       DS_CONNS = VIRTIO_DSTATE_OWN,
+       DS_RESETS,
+       DS_NEXT_PORT,
+       DS_DATA = 1024, /* + 2 * index: buffered towards the host, + 1: towards the guest */
+};
+#define DS_CONN_LEN 40u
+
+struct packet {
+    uint64_t src_cid, dst_cid;
+    uint32_t src_port, dst_port, len;
+    uint16_t type, op;
+    uint32_t flags, buf_alloc, fwd_cnt;
+};
+
+struct vsock {
+    struct virtio v;
+    struct virtio_vsock_config c;
+    struct vsock_table t;
+    uint32_t next_port;
+    struct reset {
+        uint32_t guest_port, host_port;
+        uint16_t type;
+    } resets[RESETS];
+    unsigned reset_first, nresets;
+    bool tx_waits;           /* for a place in resets */
+    struct ring_op tx_again; /* after a full batch, or when resets have gone out */
+    struct iovec iov[VIRTQ_CHAIN];
+};
+
+/* ---- host to guest --------------------------------------------------------------------- */
+
+static void rx(struct vsock *s);
+
+static void woken(struct vsock_table *t)
+{
+    rx(container_of(t, struct vsock, t));
+}
+
+static bool owe_reset(struct vsock *s, uint32_t guest_port, uint32_t host_port, uint16_t type)
+{
+    if (s->nresets == RESETS)
+        return false;
+    s->resets[(s->reset_first + s->nresets++) % RESETS] =
+        (struct reset){guest_port, host_port, type};
+    return true;
+}
+
+static void lost(struct vsock_table *t, struct vsock_conn *c)
+{
+    struct vsock *s = container_of(t, struct vsock, t);
+    /* A request the guest has not seen needs no end. */
+    if (!(c->todo & VSOCK_TODO_REQUEST))
+        owe_reset(s, c->guest_port, c->host_port, TYPE_STREAM);
+}
+
+static void reset_conn(struct vsock *s, struct vsock_conn *c)
+{
+    lost(&s->t, c);
+    vsock_conn_close(c);
+}
+
+static void put_packet(const struct vsock *s, unsigned niov, const struct packet *p)
+{
+    uint8_t h[HEADER];
+    put_le64(h, HOST_CID);
+    put_le64(h + 8, s->c.cid);
+    put_le32(h + 16, p->src_port);
+    put_le32(h + 20, p->dst_port);
+    put_le32(h + 24, p->len);
+    put_le16(h + 28, p->type);
+    put_le16(h + 30, p->op);
+    put_le32(h + 32, p->flags);
+    put_le32(h + 36, p->buf_alloc);
+    put_le32(h + 40, p->fwd_cnt);
+    iov_write(s->iov, niov, 0, h, sizeof h);
+}
+
+/* Limits a buffer list to `len` bytes; returns how many buffers are left. */
+static unsigned clip(struct iovec *iov, unsigned n, size_t len)
+{
+    for (unsigned i = 0; i < n; i++) {
+        if (len <= iov[i].iov_len) {
+            iov[i].iov_len = len;
+            return len ? i + 1 : i;
+        }
+        len -= iov[i].iov_len;
+    }
+    return n;
+}
+
+/* Reads data behind the header; returns how many bytes. */
+static uint32_t fill_data(struct vsock *s, struct vsock_conn *c, unsigned niov)
+{
+    struct iovec data[VIRTQ_CHAIN];
+    uint32_t max = MIN(vsock_conn_sendable(c), DATA_MAX);
+    if (max == 0)
+        return 0;
+    memcpy(data, s->iov, niov * sizeof data[0]);
+    unsigned skip = iov_skip(data, niov, HEADER);
+    unsigned n = clip(data + skip, niov - skip, max);
+    return n ? vsock_conn_read(c, data + skip, n) : 0;
+}
+
+/* One packet from the connection into the buffer at hand; its length, 0: nothing to say. */
+static uint32_t send_one(struct vsock *s, struct vsock_conn *c, unsigned niov)
+{
+    struct packet p = {.src_port = c->host_port,
+                       .dst_port = c->guest_port,
+                       .type = TYPE_STREAM,
+                       .buf_alloc = VSOCK_BUF};
+    if (c->todo & VSOCK_TODO_REQUEST) {
+        p.op = OP_REQUEST;
+        c->todo &= (uint8_t)~VSOCK_TODO_REQUEST;
+    } else if (c->todo & VSOCK_TODO_RESPONSE) {
+        p.op = OP_RESPONSE;
+        c->todo &= (uint8_t)~VSOCK_TODO_RESPONSE;
+    } else if ((p.len = fill_data(s, c, niov)) > 0) {
+        p.op = OP_RW;
+    } else if ((c->todo & VSOCK_TODO_SHUTDOWN) && !c->back_len) {
+        p.op = OP_SHUTDOWN;
+        p.flags = c->hup ? VSOCK_SHUT_BOTH : VSOCK_SHUT_SEND;
+        c->shut_sent |= (uint8_t)p.flags;
+        c->todo &= (uint8_t)~VSOCK_TODO_SHUTDOWN;
+    } else if (c->todo & VSOCK_TODO_CREDIT) {
+        p.op = OP_CREDIT_UPDATE;
+    } else {
+        return 0;
+    }
+    c->todo &= (uint8_t)~VSOCK_TODO_CREDIT; /* every packet tells it */
+    p.fwd_cnt = c->fwd_told = c->fwd;
+    put_packet(s, niov, &p);
+    return HEADER + p.len;
+}
+
+static uint32_t send_next(struct vsock *s, unsigned niov)
+{
+    if (s->nresets) {
+        const struct reset *r = &s->resets[s->reset_first];
+        struct packet p = {
+            .src_port = r->host_port, .dst_port = r->guest_port, .type = r->type, .op = OP_RST};
+        s->reset_first = (s->reset_first + 1) % RESETS;
+        s->nresets--;
+        put_packet(s, niov, &p);
+        return HEADER;
+    }
+    struct vsock_conn *c;
+    while ((c = vsock_conn_next(&s->t)) != NULL) {
+        uint32_t len = send_one(s, c, niov);
+        if (len) {
+            vsock_conn_queue(c); /* at the end: others first */
+            return len;
+        }
+    }
+    return 0;
+}
+
+static void rx(struct vsock *s)
+{
+    struct virtq_chain c;
+    if (!virtio_running(&s->v) || s->v.vq[RX].size == 0 || (!s->nresets && !s->t.head))
+        return;
+    virtq_disable_notify(&s->v.vq[RX]);
+    while (s->nresets || s->t.head) {
+        if (virtio_pop(&s->v, RX, &c, s->iov, VIRTQ_CHAIN) <= 0) {
+            if (virtio_enable_notify(&s->v, RX))
+                continue;
+            break; /* the guest rings when it has buffers again */
+        }
+        if (c.n_out || c.in_len < HEADER) {
+            virtio_break(&s->v, "gave a receive buffer too small for a packet");
+            break;
+        }
+        uint32_t len = send_next(s, c.n_in);
+        if (len == 0) {
+            virtq_unpop(&s->v.vq[RX], 1);
+            break;
+        }
+        virtq_push(&s->v.vq[RX], c.head, len);
+    }
+    virtio_signal(&s->v, RX);
+    if (s->tx_waits && s->nresets < RESETS / 2 && !s->tx_again.armed)
+        ring_soon(s->v.dev.env.ring, &s->tx_again);
+}
+
+/* ---- guest to host --------------------------------------------------------------------- */
+
+static void get_packet(const struct iovec *iov, unsigned n, struct packet *p)
+{
+    uint8_t h[HEADER] = {0};
+    iov_read(iov, n, 0, h, sizeof h);
+    *p = (struct packet){.src_cid = get_le64(h),
+                         .dst_cid = get_le64(h + 8),
+                         .src_port = get_le32(h + 16),
+                         .dst_port = get_le32(h + 20),
+                         .len = get_le32(h + 24),
+                         .type = get_le16(h + 28),
+                         .op = get_le16(h + 30),
+                         .flags = get_le32(h + 32),
+                         .buf_alloc = get_le32(h + 36),
+                         .fwd_cnt = get_le32(h + 40)};
+}
+
+/* A socket pair: one end stays with the connection, the other goes out. */
+static bool announce(struct vsock *s, struct vsock_conn *c)
+{
+    int sp[2];
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sp) < 0)
+        return false;
+    if (s->c.on_connect(s->c.ctx, c->guest_port, c->host_port, sp[1]) < 0) {
+        close(sp[0]);
+        return false;
+    }
+    vsock_conn_attach(c, sp[0]);
+    return true;
+}
+
+static void request(struct vsock *s, const struct packet *p)
+{
+    struct vsock_conn *c = vsock_conn_new(&s->t, p->src_port, p->dst_port, -1);
+    if (!c) {
+        owe_reset(s, p->src_port, p->dst_port, p->type);
+        return;
+    }
+    c->state = VSOCK_OPEN;
+    c->guest_alloc = p->buf_alloc;
+    c->guest_fwd = p->fwd_cnt;
+    c->todo = VSOCK_TODO_RESPONSE;
+    if (announce(s, c))
+        vsock_conn_queue(c);
+    else
+        reset_conn(s, c);
+}
+
+static void response(struct vsock *s, struct vsock_conn *c)
+{
+    if (c->state != VSOCK_CONNECTING || (c->todo & VSOCK_TODO_REQUEST)) {
+        reset_conn(s, c);
+        return;
+    }
+    c->state = VSOCK_OPEN;
+    c->readable = true;
+    ring_cancel(s->v.dev.env.ring, &c->in); /* it only listens for the peer's end */
+    vsock_conn_queue(c);
+}
+
+static void handle(struct vsock *s, const struct packet *p, struct iovec *data, unsigned n)
+{
+    struct vsock_conn *c = vsock_conn_find(&s->t, p->src_port, p->dst_port);
+    bool ok = true;
+    if (p->type != TYPE_STREAM || (!c && p->op != OP_REQUEST)) {
+        if (p->op != OP_RST)
+            owe_reset(s, p->src_port, p->dst_port, p->type);
+        return;
+    }
+    if (!c) {
+        request(s, p);
+        return;
+    }
+    c->guest_alloc = p->buf_alloc;
+    c->guest_fwd = p->fwd_cnt;
+    if (c->state == VSOCK_CONNECTING && p->op != OP_RESPONSE && p->op != OP_RST) {
+        reset_conn(s, c);
+        return;
+    }
+    switch (p->op) {
+    case OP_RESPONSE:
+        response(s, c);
+        return;
+    case OP_RST:
+        vsock_conn_close(c);
+        return;
+    case OP_RW:
+        ok = vsock_conn_write(c, data, n, p->len);
+        break;
+    case OP_SHUTDOWN:
+        ok = vsock_conn_shutdown(c, p->flags);
+        break;
+    case OP_CREDIT_REQUEST:
+        c->todo |= VSOCK_TODO_CREDIT;
+        break;
+    case OP_CREDIT_UPDATE:
+        break;
+    default: /* a second REQUEST, or no operation at all */
+        ok = false;
+        break;
+    }
+    if (ok)
+        vsock_conn_queue(c);
+    else
+        reset_conn(s, c);
+}
+
+static void tx(struct vsock *s)
+{
+    struct virtq_chain c;
+    if (!virtio_running(&s->v) || s->v.vq[TX].size == 0 || s->tx_again.armed)
+        return;
+    s->tx_waits = false;
+    virtq_disable_notify(&s->v.vq[TX]);
+    for (unsigned i = 0;; i++) {
+        /* Each packet may cost two resets at most. */
+        if (s->nresets > RESETS - 2) {
+            s->tx_waits = true;
+            break;
+        }
+        if (i == BATCH) {
+            ring_soon(s->v.dev.env.ring, &s->tx_again);
+            break;
+        }
+        if (virtio_pop(&s->v, TX, &c, s->iov, VIRTQ_CHAIN) <= 0) {
+            if (virtio_enable_notify(&s->v, TX))
+                continue;
+            break;
+        }
+        if (c.out_len >= HEADER) {
+            struct packet p;
+            get_packet(s->iov, c.n_out, &p);
+            unsigned skip = iov_skip(s->iov, c.n_out, HEADER);
+            if (p.src_cid != s->c.cid || p.dst_cid != HOST_CID)
+                s->v.guest_errors++;
+            else if (p.len > c.out_len - HEADER || p.len > DATA_MAX)
+                owe_reset(s, p.src_port, p.dst_port, p.type);
+            else
+                handle(s, &p, s->iov + skip, clip(s->iov + skip, c.n_out - skip, p.len));
+        }
+        virtq_push(&s->v.vq[TX], c.head, 0);
+    }
+    virtio_signal(&s->v, TX);
+    rx(s);
+}
+
+static void tx_again_done(struct ring_op *op, int res)
+{
+    (void)res;
+    tx(container_of(op, struct vsock, tx_again));
+}
+
+static void queue(struct virtio *v, unsigned i)
+{
+    struct vsock *s = container_of(v, struct vsock, v);
+    if (i == RX)
+        rx(s);
+    else if (i == TX)
+        tx(s);
+}
+
+static void reset(struct virtio *v)
+{
+    struct vsock *s = container_of(v, struct vsock, v);
+    vsock_conn_close_all(&s->t);
+    s->nresets = 0;
+    s->tx_waits = false;
+}
+
+int virtio_vsock_open(struct dev *d, uint32_t guest_port, int fd, struct err *e)
+{
+    struct vsock *s = container_of(d, struct vsock, v.dev);
+    if (!s->v.active || s->v.broken) {
+        close(fd);
+        return err_set(e, ENOTCONN, "the guest has no vsock driver running");
+    }
+    do {
+        if (s->next_port++ == UINT32_MAX - 1)
+            s->next_port = FIRST_PORT;
+    } while (vsock_conn_find(&s->t, guest_port, s->next_port));
+    struct vsock_conn *c = vsock_conn_new(&s->t, guest_port, s->next_port, fd);
+    if (!c) {
+        close(fd);
+        return err_set(e, EMFILE, "all %u vsock connections are in use", VSOCK_CONNS);
+    }
+    c->state = VSOCK_CONNECTING;
+    c->todo = VSOCK_TODO_REQUEST;
+    vsock_conn_poll(c);
+    vsock_conn_queue(c);
+    rx(s);
+    return 0;
+}
+
+/* ---- snapshots ------------------------------------------------------------------------- */
+
+/* Streams that go on after a load. */
+static bool lasting(const struct vsock_conn *c)
+{
+    return c->state == VSOCK_OPEN && !c->eof && !c->hup && !c->shut_guest && !c->shut_sent &&
+           (c->host_port == GP_PORT_CONTROL || c->host_port == GP_PORT_LOG);
+}
+
+static void save_conn(const struct vsock_conn *c, struct buf *list, struct dstate_writer *w,
+                      unsigned i)
+{
+    uint8_t b[DS_CONN_LEN] = {0};
+    put_le32(b, c->guest_port);
+    put_le32(b + 4, c->host_port);
+    put_le32(b + 8, c->guest_alloc);
+    put_le32(b + 12, c->guest_fwd);
+    put_le32(b + 16, c->sent);
+    put_le32(b + 20, c->received);
+    put_le32(b + 24, c->fwd);
+    put_le32(b + 28, c->todo & VSOCK_TODO_RESPONSE);
+    buf_add(list, b, sizeof b);
+    uint8_t *flat = malloc(VSOCK_BUF);
+    if (!flat) {
+        list->bad = true;
+        return;
+    }
+    uint32_t first = MIN(c->buf_len, VSOCK_BUF - c->buf_off);
+    memcpy(flat, c->buf + c->buf_off, first);
+    memcpy(flat + first, c->buf, c->buf_len - first);
+    dw_bytes(w, (uint16_t)(DS_DATA + 2 * i), flat, c->buf_len);
+    dw_bytes(w, (uint16_t)(DS_DATA + 2 * i + 1), c->back ? c->back + c->back_off : NULL,
+             c->back_len);
+    free(flat);
+}
+
+static void save_reset(struct buf *resets, uint32_t guest_port, uint32_t host_port)
+{
+    uint8_t b[8];
+    put_le32(b, guest_port);
+    put_le32(b + 4, host_port);
+    buf_add(resets, b, sizeof b);
+}
+
+static int save(struct virtio *v, struct dstate_writer *w, struct err *e)
+{
+    struct vsock *s = container_of(v, struct vsock, v);
+    struct buf list = BUF_INIT, resets = BUF_INIT;
+    int r = 0;
+    unsigned n = 0;
+    for (unsigned i = 0; i < s->nresets; i++) {
+        const struct reset *x = &s->resets[(s->reset_first + i) % RESETS];
+        save_reset(&resets, x->guest_port, x->host_port);
+    }
+    for (unsigned i = 0; r == 0 && i < s->t.used; i++) {
+        struct vsock_conn *c = &s->t.conns[i];
+        if (c->state != VSOCK_OPEN && c->state != VSOCK_CONNECTING)
+            continue;
+        r = lasting(c) ? vsock_conn_drain(c) : -ENOTCONN;
+        if (r == 0) {
+            save_conn(c, &list, w, n++);
+        } else if (r == -ENOTCONN) {
+            save_reset(&resets, c->guest_port, c->host_port);
+            r = 0;
+        }
+    }
+    dw_bytes(w, DS_CONNS, list.data, list.len);
+    dw_bytes(w, DS_RESETS, resets.data, resets.len);
+    dw_u32(w, DS_NEXT_PORT, s->next_port);
+    if (r < 0)
+        r = err_set(e, -r, "a control stream holds too much unread data to be saved");
+    else if (list.bad || resets.bad)
+        r = err_sys(e, ENOMEM, "save vsock connections");
+    buf_free(&list);
+    buf_free(&resets);
+    return r;
+}
+
+static int load_conn(struct vsock *s, const uint8_t *b, unsigned i,
+                     const struct dstate_reader *r, struct err *e)
+{
+    const void *data, *back;
+    size_t len, back_len;
+    int rc = dr_bytes(r, (uint16_t)(DS_DATA + 2 * i), &data, &len, e);
+    if (rc == 0)
+        rc = dr_bytes(r, (uint16_t)(DS_DATA + 2 * i + 1), &back, &back_len, e);
+    if (rc < 0)
+        return rc;
+    uint32_t guest_port = get_le32(b), host_port = get_le32(b + 4);
+    uint32_t received = get_le32(b + 20), fwd = get_le32(b + 24), todo = get_le32(b + 28);
+    if ((host_port != GP_PORT_CONTROL && host_port != GP_PORT_LOG) || len > VSOCK_BUF ||
+        received - fwd != len || back_len > VSOCK_BACK_MAX ||
+        (todo & ~(uint32_t)VSOCK_TODO_RESPONSE) ||
+        vsock_conn_find(&s->t, guest_port, host_port))
+        return err_set(e, EBADMSG, "saved connection %u is not valid", i);
+    struct vsock_conn *c = vsock_conn_new(&s->t, guest_port, host_port, -1);
+    if (!c)
+        return err_set(e, ENOMEM, "more saved connections than can be");
+    c->state = VSOCK_OPEN;
+    c->guest_alloc = get_le32(b + 8);
+    c->guest_fwd = get_le32(b + 12);
+    c->sent = get_le32(b + 16);
+    c->received = received;
+    c->fwd = c->fwd_told = fwd;
+    c->todo = (uint8_t)(todo | VSOCK_TODO_CREDIT);
+    memcpy(c->buf, data, len);
+    c->buf_len = (uint32_t)len;
+    if (back_len) {
+        c->back = malloc(back_len);
+        if (!c->back)
+            return err_sys(e, ENOMEM, "load a vsock connection");
+        memcpy(c->back, back, back_len);
+        c->back_len = (uint32_t)back_len;
+    }
+    return 0;
+}
+
+static int load(struct virtio *v, const struct dstate_reader *r, struct err *e)
+{
+    struct vsock *s = container_of(v, struct vsock, v);
+    const void *list, *resets;
+    size_t len, nresets;
+    int rc = dr_bytes(r, DS_CONNS, &list, &len, e);
+    if (rc == 0)
+        rc = dr_bytes(r, DS_RESETS, &resets, &nresets, e);
+    if (rc == 0)
+        rc = dr_u32(r, DS_NEXT_PORT, &s->next_port, e);
+    if (rc < 0)
+        return rc;
+    if (len % DS_CONN_LEN || len / DS_CONN_LEN > VSOCK_CONNS || nresets % 8 ||
+        s->next_port < FIRST_PORT || s->next_port == UINT32_MAX)
+        return err_set(e, EBADMSG, "the saved connections are not valid");
+    for (size_t i = 0; i < len / DS_CONN_LEN; i++) {
+        rc = load_conn(s, (const uint8_t *)list + i * DS_CONN_LEN, (unsigned)i, r, e);
+        if (rc < 0)
+            return rc;
+    }
+    for (size_t i = 0; i < nresets / 8; i++) {
+        const uint8_t *b = (const uint8_t *)resets + i * 8;
+        if (!owe_reset(s, get_le32(b), get_le32(b + 4), TYPE_STREAM))
+            return err_set(e, EBADMSG, "too many saved resets");
+    }
+    return 0;
+}
+
+/* Loaded connections get their sockets. */
+static int start(struct virtio *v, struct err *e)
+{
+    struct vsock *s = container_of(v, struct vsock, v);
+    (void)e;
+    for (unsigned i = 0; i < s->t.used; i++) {
+        struct vsock_conn *c = &s->t.conns[i];
+        if (c->state != VSOCK_OPEN || c->fd >= 0)
+            continue;
+        if (announce(s, c))
+            vsock_conn_queue(c);
+        else
+            reset_conn(s, c);
+    }
+    return 0;
+}
+
+/* ---- making ---------------------------------------------------------------------------- */
+
+static void vsock_free(struct virtio *v)
+{
+    struct vsock *s = container_of(v, struct vsock, v);
+    for (unsigned i = 0; i < s->t.used; i++) {
+        struct vsock_conn *c = &s->t.conns[i];
+        if (c->state != VSOCK_FREE && c->fd >= 0)
+            close(c->fd);
+        free(c->buf);
+        free(c->back);
+    }
+    free(s);
+}
+
+static const struct virtio_ops ops = {
+    .id = 19,
+    .nqueues = 3,
+    .queue_size = {128, 128, 16},
+    .queue = queue,
+    .reset = reset,
+    .start = start,
+    .save = save,
+    .load = load,
+    .free = vsock_free,
+};
+
+static const struct dev_ops dev_ops =
+    VIRTIO_DEV_OPS("virtio-vsock", 0x4b4f5356 /* "VSOK" */, NULL);
+
+int virtio_vsock_new(struct dev **ret, const struct dev_env *env, unsigned slot,
+                     const struct virtio_vsock_config *c, struct err *e)
+{
+    struct vsock *s = calloc(1, sizeof *s);
+    if (!s)
+        return err_sys(e, ENOMEM, "make a vsock device");
+    s->c = *c;
+    s->next_port = FIRST_PORT;
+    s->t.ring = env->ring;
+    s->t.woken = woken;
+    s->t.lost = lost;
+    s->tx_again.done = tx_again_done;
+    put_le64(s->v.config, c->cid);
+    s->v.config_len = 8;
+    int r = virtio_init(&s->v, &dev_ops, &ops, env, slot, 0, e);
+    if (r < 0) {
+        vsock_free(&s->v);
+        return r;
+    }
+    *ret = &s->v.dev;
+    return 0;
+}
