@@ -22,7 +22,7 @@ note() {
 inside() { # a command in the new root
     chroot "$t" /usr/bin/env -i PATH=/usr/sbin:/usr/bin HOME=/root LC_ALL=C.UTF-8 TERM=dumb \
         DEBIAN_FRONTEND=noninteractive DEBCONF_NONINTERACTIVE_SEEN=true \
-        PYTHONHASHSEED=0 SOURCE_DATE_EPOCH="$SOURCE_DATE_EPOCH" "$@"
+        PYTHONHASHSEED=0 "$@"
 }
 
 # What a root for microVMs has and Debian's own does not. Written before the packages, so that
@@ -61,13 +61,25 @@ END
 add() { # packages of one set, all in one run so that dpkg finds the order itself
     mkdir -p "$t/packages"
     mount -o bind "/work/packages/$1" "$t/packages"
-    if ! inside sh -c 'dpkg --force-depends --install /packages/*.deb' >/tmp/dpkg.log 2>&1; then
-        tail -n 30 /tmp/dpkg.log
-        echo "error: dpkg could not install the packages of $1 (above)"
-        exit 1
-    fi
+    note "$1: unpacking $(find "/work/packages/$1" -name '*.deb' | wc -l) packages"
+    run_dpkg sh -c 'dpkg --force-depends --unpack /packages/*.deb'
+    note "$1: configuring them"
+    # Dates that passwd writes are to be the same each time. Not for python: it would compile
+    # modules so that each import reads and hashes their source.
+    case $1 in
+    debian) run_dpkg env SOURCE_DATE_EPOCH="$SOURCE_DATE_EPOCH" dpkg --configure --pending ;;
+    *) run_dpkg dpkg --configure --pending ;;
+    esac
     umount "$t/packages"
     rmdir "$t/packages"
+}
+
+run_dpkg() {
+    if ! inside "$@" >/tmp/dpkg.log 2>&1; then
+        tail -n 30 /tmp/dpkg.log
+        echo "error: dpkg failed (above): $*"
+        exit 1
+    fi
 }
 
 check() { # the package database is complete and right
@@ -90,11 +102,11 @@ publish() { # the tree as it is now, without traces of its making, becomes a dis
         -mindepth 1 -type d -empty -delete
     rm -f "$t"/var/lib/dpkg/*-old "$t"/etc/*- "$t/var/lib/dpkg/lock" "$t/var/lib/dpkg/lock-frontend"
     : >"$t/etc/machine-id"
-    # No journal: a disk is used again only together with the memory it was suspended with, or
+    # By its path, as busybox prefers its own mke2fs, which knows little. No journal: a disk is used again only together with the memory it was suspended with, or
     # after it was synced as a whole, so there is nothing to replay, and every write of metadata
     # would dirty a second block of each microVM's own overlay. Inode tables are declared
     # empty instead of being zeroed by the guest later. Room is kept for growing to 64 GiB.
-    mke2fs -q -t ext4 -b 4096 -I 256 -m 0 -L dormouse -O ^has_journal -U "$uuid" \
+    /usr/sbin/mke2fs -q -t ext4 -b 4096 -I 256 -m 0 -L dormouse -O ^has_journal -U "$uuid" \
         -E "hash_seed=$uuid,assume_storage_prezeroed=1,nodiscard,resize=16777216,root_owner=0:0" \
         -d "$t" "$(disk "$1")"
     note "$1: $(du -sm "$t" | cut -f1) MiB, $(inside dpkg-query -W | wc -l) packages"
@@ -115,10 +127,11 @@ cp "$t/usr/share/base-passwd/group.master" "$t/etc/group"
 mount -o bind /dev "$t/dev"
 mount -t proc proc "$t/proc"
 for set in debian python; do
-    note "$set: installing $(find /work/packages/$set -name '*.deb' | wc -l) packages"
     add $set
     check
-    [ $set != python ] || printf '[global]\nbreak-system-packages = true\nroot-user-action = ignore\n' >"$t/etc/pip.conf"
+    # The whole machine is the application's, so pip may install into it.
+    [ $set != python ] || printf '[global]\n%s = true\n%s = ignore\n' \
+        break-system-packages root-user-action >"$t/etc/pip.conf"
     umount "$t/proc" "$t/dev"
     publish $set
     mount -o bind /dev "$t/dev"

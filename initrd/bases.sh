@@ -5,8 +5,8 @@
 #
 # Packages are fetched here, with apt's signature check, and installed by dpkg where they
 # belong: on ARM64, in one boot of the emulated host. They are handed over decompressed, as
-# decompressing is what an emulated CPU is worst at. Needs root, for the ownership of files, and
-# build/appliance. The result is kept in the build cache.
+# decompressing is what an emulated CPU is worst at. Needs root, for the ownership of files.
+# Nothing of the project's own programs is needed. The result is kept in the build cache.
 #
 # Called by the Makefile, from the top of the tree: initrd/bases.sh
 set -eu
@@ -105,7 +105,8 @@ make_bases() {
     truncate -s $size "$work/images/debian.img" "$work/images/python.img"
     say "bases: installing on ARM64 (two to four minutes)"
     began=$SECONDS
-    tools/vmrun.sh -t 1500 -f initrd/bases-inside.sh=/bases.sh -d "$work/work.img:work" \
+    BUILD=$work/build tools/appliance.sh
+    BUILD=$work/build tools/vmrun.sh -t 1500 -f initrd/bases-inside.sh=/bases.sh -d "$work/work.img:work" \
         -d "$work/images/debian.img:debian" -d "$work/images/python.img:python" /bases.sh >&2 ||
         die "installing the base images failed; the reason is above"
     say "bases: installed in $((SECONDS - began)) s"
@@ -116,7 +117,7 @@ make_bases() {
     cp "$work/debian.list" "$out/debian.packages"
     cp "$work/python.list" "$out/python.packages"
     # Holes stay holes; room for the two and little more, as the disk is only ever read.
-    truncate -s 2G "$out/bases.img"
+    truncate -s $(($(du -sm "$work/images" | cut -f1) * 103 / 100 + 16))M "$out/bases.img"
     mke2fs -q -t ext4 -L dormouse-bases -m 0 -O ^has_journal -N 64 -E root_owner=0:0 \
         -d "$work/images" "$out/bases.img"
     e2fsck -fn "$out/bases.img" >/dev/null 2>&1 || die "bases.img is damaged; is the disk full?"

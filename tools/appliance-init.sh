@@ -169,6 +169,10 @@ supervise() {
 
     trap 'stop=1; kill -TERM $daemon 2>/dev/null' TERM INT
     ulimit -n 1048576
+    # The port that clients use, where it is not the one listened on.
+    if DORMOUSE_PUBLIC_PORT=$(param dormouse.public_port); then
+        export DORMOUSE_PUBLIC_PORT
+    fi
     while [ -z "$stop" ]; do
         begin=$(cut -d. -f1 /proc/uptime)
         dormoused </dev/null >&3 2>&3 3>&- &
