@@ -55,7 +55,7 @@ struct guest_mem {
 /* Gives whole pages back to the host (balloon, free-page reporting): afterwards the guest
  * reads zeros or, in a restored machine, what its image holds. Page-aligned, inside RAM,
  * else -EINVAL. Any thread. */
-int mem_discard(struct guest_mem *m, uint64_t gpa, uint64_t len);
+int mem_discard(const struct guest_mem *m, uint64_t gpa, uint64_t len);
 
 /* Host pointer to [gpa, gpa+len) if wholly inside RAM, else NULL. len 0: NULL. */
 static inline void *mem_at(const struct guest_mem *m, uint64_t gpa, uint64_t len)

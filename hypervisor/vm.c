@@ -140,7 +140,7 @@ int vm_overlay_zero(struct vm *vm, uint64_t off, uint64_t len, struct err *e)
     return overlay(vm, off, len, -1, 0, e);
 }
 
-int mem_discard(struct guest_mem *m, uint64_t gpa, uint64_t len)
+int mem_discard(const struct guest_mem *m, uint64_t gpa, uint64_t len)
 {
     uint8_t *p = mem_at(m, gpa, len);
     if (!p || gpa % 4096 || len % 4096)
