@@ -25,6 +25,7 @@
 #define TRIM_MAX    (1u << 21)         /* sectors in one discard or write-zeroes */
 #define TRIM_SEG    16u
 #define SERIAL      20u
+#define BATCH       256u /* requests before others get their turn */
 #define PUNCH       (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE)
 #define CONFIG_SIZE 60u
 
@@ -67,6 +68,7 @@ struct blk {
     char serial[SERIAL];
     struct bucket bytes, ops;
     struct ring_op timer;
+    struct ring_op again; /* after a full batch */
     struct req *free;
     struct req *stalled;   /* popped, waits for its turn; nothing is popped after it */
     struct req *exclusive; /* the write that copies up */
@@ -588,7 +590,8 @@ static bool try_begin(struct blk *b, struct req *r)
 static void process(struct blk *b)
 {
     struct req *r = b->stalled;
-    if (!virtio_running(&b->v))
+    unsigned n = 0;
+    if (!virtio_running(&b->v) || b->again.armed)
         return;
     b->stalled = NULL;
     if (r && !try_begin(b, r))
@@ -599,6 +602,10 @@ static void process(struct blk *b)
         while (take_request(b, &r)) {
             if (r && !try_begin(b, r))
                 return;
+            if (++n == BATCH) {
+                ring_soon(b->v.dev.env.ring, &b->again);
+                return;
+            }
         }
         /* Without a free request the next completion comes back here. */
     } while (b->free && virtio_enable_notify(&b->v, 0));
@@ -614,6 +621,12 @@ static void timer_done(struct ring_op *op, int res)
 {
     (void)res;
     process(container_of(op, struct blk, timer));
+}
+
+static void again_done(struct ring_op *op, int res)
+{
+    (void)res;
+    process(container_of(op, struct blk, again));
 }
 
 static void stop(struct virtio *v)
@@ -695,6 +708,7 @@ int virtio_blk_new(struct dev **ret, const struct dev_env *env, unsigned slot,
     bucket_init(&b->bytes, c->limit_bytes);
     bucket_init(&b->ops, c->limit_ops);
     b->timer.done = timer_done;
+    b->again.done = again_done;
     b->sync.done = flush_done;
     for (unsigned i = REQS; i-- > 0;) {
         b->reqs[i].b = b;

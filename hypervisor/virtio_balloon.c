@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * virtio-balloon with free-page reporting. Ballooned and reported pages leave
+ * the host at once through mem_discard(); what they hold afterwards is
+ * undefined for the guest (page poisoning is not offered), so they do not
+ * count as dirty either. Page numbers outside RAM are a driver error.
+ */
+#include "virtio_balloon.h"
+
+#include <errno.h>
+#include <unistd.h>
+
+#include "../snapshot/devstate.h"
+#include "base/mem.h"
+#include "ctl.h"
+#include "virtio_mmio.h"
+
+enum { INFLATE, DEFLATE, REPORT /* 2: the queues between belong to features not offered */ };
+enum { F_DEFLATE_ON_OOM = 2, F_REPORTING = 5 };
+
+#define PAGE_BITS  12u /* of the interface, whatever the host's page size */
+#define PFNS_MAX   4096u
+#define BATCH      32u
+#define CFG_TARGET 0u
+#define CFG_ACTUAL 4u
+
+struct balloon {
+    struct virtio v;
+    uint64_t host_page;
+    uint64_t reported;
+    struct ring_op again[3];
+    struct iovec iov[VIRTQ_CHAIN];
+};
+
+/* Gives back the whole host pages in a range of RAM. */
+static uint64_t discard(struct balloon *b, uint64_t gpa, uint64_t len)
+{
+    uint64_t from = align_up(gpa, b->host_page), to = align_down(gpa + len, b->host_page);
+    if (from >= to || mem_discard(b->v.dev.env.mem, from, to - from) < 0)
+        return 0;
+    return to - from;
+}
+
+/* Neighbouring page numbers, up- or downwards, go in one call. */
+static bool inflate(struct balloon *b, const struct virtq_chain *c)
+{
+    uint64_t from = 0, to = 0;
+    if (c->n_in || c->out_len % 4 || c->out_len > 4 * PFNS_MAX)
+        return false;
+    for (uint32_t off = 0; off < c->out_len; off += 4) {
+        uint8_t le[4];
+        iov_read(b->iov, c->n_out, off, le, sizeof le);
+        uint64_t gpa = (uint64_t)get_le32(le) << PAGE_BITS, end = gpa + (1u << PAGE_BITS);
+        if (!mem_at(b->v.dev.env.mem, gpa, 1u << PAGE_BITS))
+            return false;
+        if (gpa == to) {
+            to = end;
+        } else if (end == from) {
+            from = gpa;
+        } else {
+            if (from < to)
+                discard(b, from, to - from);
+            from = gpa;
+            to = end;
+        }
+    }
+    if (from < to)
+        discard(b, from, to - from);
+    return true;
+}
+
+static bool report(struct balloon *b, const struct virtq_chain *c)
+{
+    if (c->n_out)
+        return false;
+    for (unsigned i = 0; i < c->n_in; i++) {
+        uint8_t *p = b->iov[i].iov_base;
+        uint64_t gpa = MEM_BASE + (uint64_t)(p - b->v.dev.env.mem->host);
+        b->reported += discard(b, gpa, b->iov[i].iov_len);
+    }
+    return true;
+}
+
+static void process(struct balloon *b, unsigned q)
+{
+    struct virtq_chain c;
+    if (!virtio_running(&b->v) || b->v.vq[q].size == 0 || b->again[q].armed)
+        return;
+    for (unsigned n = 0;; n++) {
+        if (n == BATCH) {
+            ring_soon(b->v.dev.env.ring, &b->again[q]);
+            break;
+        }
+        if (virtio_pop(&b->v, q, &c, b->iov, VIRTQ_CHAIN) <= 0) {
+            if (virtio_enable_notify(&b->v, q))
+                continue;
+            break;
+        }
+        /* Deflated pages come back by being touched. */
+        if ((q == INFLATE && !inflate(b, &c)) || (q == REPORT && !report(b, &c))) {
+            virtio_break(&b->v, "gave back memory it does not have");
+            break;
+        }
+        virtq_push(&b->v.vq[q], c.head, 0);
+    }
+    virtio_signal(&b->v, q);
+}
+
+static void queue(struct virtio *v, unsigned i)
+{
+    process(container_of(v, struct balloon, v), i);
+}
+
+static void inflate_again(struct ring_op *op, int res)
+{
+    (void)res;
+    process(container_of(op, struct balloon, again[INFLATE]), INFLATE);
+}
+
+static void deflate_again(struct ring_op *op, int res)
+{
+    (void)res;
+    process(container_of(op, struct balloon, again[DEFLATE]), DEFLATE);
+}
+
+static void report_again(struct ring_op *op, int res)
+{
+    (void)res;
+    process(container_of(op, struct balloon, again[REPORT]), REPORT);
+}
+
+static void config_write(struct virtio *v, unsigned off, unsigned len, uint32_t val)
+{
+    if (off == CFG_ACTUAL && len == 4)
+        put_le32(v->config + CFG_ACTUAL, val);
+    else
+        v->bad_accesses++;
+}
+
+int virtio_balloon_set_target(struct dev *d, uint64_t bytes, struct err *e)
+{
+    struct balloon *b = container_of(d, struct balloon, v.dev);
+    uint8_t pages[4];
+    if (bytes > d->env.mem->size)
+        return err_set(e, EINVAL, "a balloon of %llu bytes in a machine of %llu",
+                       (unsigned long long)bytes, (unsigned long long)d->env.mem->size);
+    put_le32(pages, (uint32_t)(bytes >> PAGE_BITS));
+    virtio_set_config(&b->v, CFG_TARGET, pages, sizeof pages);
+    return 0;
+}
+
+static void stats(const struct dev *d, struct ctl_stats *s)
+{
+    struct balloon *b = container_of((struct dev *)(uintptr_t)d, struct balloon, v.dev);
+    pthread_mutex_lock(&b->v.lock);
+    uint64_t actual = (uint64_t)get_le32(b->v.config + CFG_ACTUAL) << PAGE_BITS;
+    pthread_mutex_unlock(&b->v.lock);
+    /* The guest's word. */
+    s->balloon_bytes += MIN(actual, d->env.mem->size);
+    s->reported_bytes += b->reported;
+}
+
+enum { DS_TARGET = VIRTIO_DSTATE_OWN, DS_ACTUAL };
+
+static int save(struct virtio *v, struct dstate_writer *w, struct err *e)
+{
+    (void)e;
+    dw_u32(w, DS_TARGET, get_le32(v->config + CFG_TARGET));
+    dw_u32(w, DS_ACTUAL, get_le32(v->config + CFG_ACTUAL));
+    return 0;
+}
+
+static int load(struct virtio *v, const struct dstate_reader *r, struct err *e)
+{
+    uint32_t target, actual;
+    int rc = dr_u32(r, DS_TARGET, &target, e);
+    if (rc == 0)
+        rc = dr_u32(r, DS_ACTUAL, &actual, e);
+    if (rc < 0)
+        return rc;
+    if (target > v->dev.env.mem->size >> PAGE_BITS)
+        return err_set(e, EBADMSG, "the saved balloon is larger than the machine");
+    put_le32(v->config + CFG_TARGET, target);
+    put_le32(v->config + CFG_ACTUAL, actual);
+    return 0;
+}
+
+static void balloon_free(struct virtio *v)
+{
+    free(container_of(v, struct balloon, v));
+}
+
+static const struct virtio_ops ops = {
+    .id = 5,
+    .nqueues = 3,
+    .queue_size = {64, 64, 64},
+    .queue = queue,
+    .config_write = config_write,
+    .save = save,
+    .load = load,
+    .free = balloon_free,
+};
+
+static const struct dev_ops dev_ops =
+    VIRTIO_DEV_OPS("virtio-balloon", 0x4c4c4256 /* "VBLL" */, stats);
+
+int virtio_balloon_new(struct dev **ret, const struct dev_env *env, unsigned slot,
+                       struct err *e)
+{
+    long page = sysconf(_SC_PAGESIZE);
+    struct balloon *b = calloc(1, sizeof *b);
+    if (!b || page < 4096) {
+        free(b);
+        return err_sys(e, ENOMEM, "make a balloon");
+    }
+    b->host_page = (uint64_t)page;
+    b->again[INFLATE].done = inflate_again;
+    b->again[DEFLATE].done = deflate_again;
+    b->again[REPORT].done = report_again;
+    b->v.config_len = 8;
+    int r = virtio_init(&b->v, &dev_ops, &ops, env, slot,
+                        VIRTIO_F(F_DEFLATE_ON_OOM) | VIRTIO_F(F_REPORTING), e);
+    if (r < 0) {
+        free(b);
+        return r;
+    }
+    *ret = &b->v.dev;
+    return 0;
+}
