@@ -169,4 +169,9 @@ find "$tmp/root" -mindepth 1 -type d -exec chmod 755 {} +
 write_cpio "$tmp/root" "$tmp/own.cpio"
 cmp -s "$CACHE_ENTRY/Image" "$out/Image" || cp "$CACHE_ENTRY/Image" "$out/Image"
 cat "$CACHE_ENTRY/debian.cpio" "$tmp/own.cpio" >"$out/initrd.cpio.new"
-mv "$out/initrd.cpio.new" "$out/initrd.cpio"
+# An unchanged file keeps its time, so that a running host is not taken for an old one.
+if cmp -s "$out/initrd.cpio.new" "$out/initrd.cpio"; then
+    rm "$out/initrd.cpio.new"
+else
+    mv "$out/initrd.cpio.new" "$out/initrd.cpio"
+fi

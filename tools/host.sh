@@ -54,8 +54,9 @@ native() {
 }
 
 # A process is known by its number and the time it was started at, as numbers are used again.
+# One that is dead but not yet collected by its parent has no time.
 started_at() {
-    [ -r "/proc/$1/stat" ] && sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f20
+    sed -n 's/.*) //; /^[^ZX]/p' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f20
 }
 
 remember() {
@@ -68,9 +69,13 @@ running() { # sets pid
         [ "$(started_at "$pid")" = "$since" ]
 }
 
-# ended SECONDS: waits for the process, which is not a child, to end.
+# ended SECONDS: waits for the process to end. It is no child, so there is only looking.
 ended() {
-    timeout "$1" tail --pid="$pid" -s 0.05 -f /dev/null || ! running
+    local deadline=$((SECONDS + $1))
+    while running; do
+        [ $SECONDS -lt $deadline ] || return 1
+        sleep 0.05
+    done
 }
 
 build_id() { # of what would be started now
@@ -309,7 +314,7 @@ status() {
         return 3
     fi
     echo "process  $pid, since $(ps -o lstart= -p "$pid" | tr -s ' ')"
-    echo "memory   $(($(awk '/^VmRSS/ { print $2 }' "/proc/$pid/status") / 1024)) MiB"
+    echo "memory   $(awk '/^VmRSS/ { printf "%d", $2 / 1024 }' "/proc/$pid/status") MiB"
     [ ! -e "$run/state.img" ] || echo "state    $(du -m "$run/state.img" | cut -f1) MiB in $run/state.img"
     echo "logs     $run/dormoused.log $run/console.log"
     if [ -s "$run/env" ] && answers; then
