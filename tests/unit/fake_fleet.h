@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Stands in for the fleet and the token mint where only the control API is
+ * under test: it moves the rows as the fleet would, at once, and counts calls.
+ * A test sets `fails` to make the next call fail.
+ */
+#ifndef DORMOUSE_TESTS_FAKE_FLEET_H
+#define DORMOUSE_TESTS_FAKE_FLEET_H
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "../../api/api.h"
+
+struct fleet {
+    struct store *store;
+    int fails;  /* errno of the next call, 0 = succeeds */
+    bool holds; /* builds and runs stay PENDING */
+    bool build_fails;
+    unsigned builds, forgotten, runs, suspends, resumes, terminates;
+};
+
+static int fake_turn(struct fleet *f, unsigned *count, struct err *e)
+{
+    int fails = f->fails;
+    f->fails = 0;
+    if (fails)
+        return err_set(e, fails, "a sentence from the fleet");
+    (*count)++;
+    return 0;
+}
+
+int fleet_build(struct fleet *f, const char *image, uint32_t major, struct err *e)
+{
+    struct store_image i;
+    struct store_version v;
+    int r = fake_turn(f, &f->builds, e);
+    if (r < 0 || f->holds)
+        return r;
+    if (store_image_get(f->store, image, &i, e) < 0 ||
+        store_version_get(f->store, image, major, &v, e) < 0)
+        return -EIO;
+    const char *done = strcmp(i.state, "CREATING") == 0 ? "CREATE" : "UPDATE";
+    snprintf(v.state, sizeof v.state, "%s", f->build_fails ? "FAILED" : "SUCCESSFUL");
+    snprintf(v.build_state, sizeof v.build_state, "%s", v.state);
+    if (f->build_fails) {
+        snprintf(v.reason, sizeof v.reason, "The container image build failed.");
+        snprintf(i.latest_failed, sizeof i.latest_failed, "%u.0", major % 1000000);
+        snprintf(i.state, sizeof i.state, "%s_FAILED", done);
+    } else {
+        snprintf(v.status, sizeof v.status, "ACTIVE");
+        snprintf(v.file_id, sizeof v.file_id, "file-%u", major);
+        v.memory_bytes = 1000;
+        v.disk_bytes = 10;
+        snprintf(i.latest_active, sizeof i.latest_active, "%u.0", major % 1000000);
+        snprintf(i.state, sizeof i.state, "%sD", done);
+    }
+    r = store_version_set(f->store, &v, &i, e);
+    store_version_free(&v);
+    return r;
+}
+
+int fleet_forget_version(struct fleet *f, const char *file_id, struct err *e)
+{
+    (void)file_id;
+    return fake_turn(f, &f->forgotten, e);
+}
+
+static int fake_move(struct fleet *f, const char *id, const char *state, struct err *e)
+{
+    struct store_vm vm;
+    int r = store_vm_get(f->store, id, &vm, e);
+    if (r < 0)
+        return r;
+    snprintf(vm.state, sizeof vm.state, "%s", state);
+    if (strcmp(state, "TERMINATED") == 0)
+        vm.terminated_at = vm.started_at + 1;
+    r = store_vm_set(f->store, &vm, NULL, e);
+    store_vm_free(&vm);
+    return r;
+}
+
+int fleet_run(struct fleet *f, const char *vm_id, struct err *e)
+{
+    int r = fake_turn(f, &f->runs, e);
+    return r < 0 || f->holds ? r : fake_move(f, vm_id, "RUNNING", e);
+}
+
+int fleet_suspend(struct fleet *f, const char *vm_id, struct err *e)
+{
+    int r = fake_turn(f, &f->suspends, e);
+    return r < 0 ? r : fake_move(f, vm_id, "SUSPENDED", e);
+}
+
+int fleet_resume(struct fleet *f, const char *vm_id, struct err *e)
+{
+    int r = fake_turn(f, &f->resumes, e);
+    return r < 0 ? r : fake_move(f, vm_id, "RUNNING", e);
+}
+
+int fleet_terminate(struct fleet *f, const char *vm_id, struct err *e)
+{
+    int r = fake_turn(f, &f->terminates, e);
+    return r < 0 ? r : fake_move(f, vm_id, "TERMINATED", e);
+}
+
+/* Readable instead of secret. */
+int token_mint(const struct token_key *k, const struct token_claims *c, char *ret, size_t cap,
+               struct err *e)
+{
+    (void)k;
+    (void)e;
+    int n = snprintf(ret, cap, "%s %s", c->shell ? "shell" : "ports", c->vm_id);
+    for (size_t i = 0; i < c->nranges && n > 0 && (size_t)n < cap; i++)
+        n += snprintf(ret + n, cap - (size_t)n, " %u-%u", c->ranges[i].start, c->ranges[i].end);
+    return 0;
+}
+
+#endif
