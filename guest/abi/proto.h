@@ -45,7 +45,7 @@ enum gp_type {
     /* host requests on the control stream */
     GP_NET = 16,   /* IP, PREFIX, GATEWAY, DNS…, HOSTNAME, optional HOST_MAC */
     GP_MOUNT_ROOT, /* DISK serial: mount it as the application's root; once, before START */
-    GP_START, /* ARG…, ENV…, USER, WORKDIR, STOP_SIGNAL, CAPS_ALL, HOSTNAME: start the app */
+    GP_START, /* ARG…, ENV…, USER, WORKDIR, SIGNAL (of a stop), CAPS_ALL, HOSTNAME */
     GP_HOOK,  /* NAME, PORT, TIMEOUT_MS, optional PAYLOAD + CONTENT_TYPE, RETRY:
                  POST to 127.0.0.1. Reply: STATUS (http, 0 none), OUTCOME, TEXT */
     GP_FREEZE,     /* before a snapshot: freeze the app, sync, trim. Reply when quiet */
