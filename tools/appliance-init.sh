@@ -168,7 +168,6 @@ supervise() {
     orders 3>&- &
 
     trap 'stop=1; kill -TERM $daemon 2>/dev/null' TERM INT
-    ulimit -n 1048576
     # The port that clients use, where it is not the one listened on.
     if DORMOUSE_PUBLIC_PORT=$(param dormouse.public_port); then
         export DORMOUSE_PUBLIC_PORT
@@ -195,6 +194,8 @@ supervise() {
 }
 
 mount_all
+ulimit -n 1048576 # the hard limit too
+ulimit -Sn 65536
 read -r cmdline </proc/cmdline
 # shellcheck disable=SC2046  # the list is words
 modprobe -a $(cat /lib/modules/load) 2>/run/modprobe.log || say "a kernel module is missing"

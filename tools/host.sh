@@ -32,6 +32,7 @@ die() {
     exit 1
 }
 
+umask 077 # secrets in the state, the environment and the logs
 here=$PWD
 top=$(cd "$(dirname "$0")/.." && pwd)
 # shellcheck source=tools/emulator.sh
@@ -104,7 +105,6 @@ show_end() { # the last words of a host that did not come up
 make_state_disk() {
     [ ! -e "$state" ] || return 0
     mkdir -p "$(dirname "$state")"
-    (umask 077 && : >"$state.new") # all secrets are in it
     truncate -s "${DORMOUSE_STATE_SIZE:-64G}" "$state.new"
     # Few inodes, as the files are large; not to be zeroed by the machine at leisure.
     mke2fs -q -t ext4 -L dormouse-state -m 1 -i 65536 -J size=64 \
@@ -133,14 +133,10 @@ start_emulated() {
     emulator_port ctl pipe,path=ctl
     emulator_port boot file,path=boot.out
     emulator_port log file,path=dormoused.log,append=on
-    # A name of its own in the list of processes, and no file readable by others.
-    (
-        umask 077
-        exec "${EMULATOR[@]}" -name "dormouse-$port" -serial file:console.log \
-            -qmp unix:qmp.sock,server=on,wait=off -pidfile "$run/qemu.pid" -daemonize \
-            -kernel "$build/appliance/Image" -initrd "$build/appliance/initrd.cpio" \
-            -append "$EMULATOR_CMDLINE dormouse.public_port=$port"
-    ) 2>qemu.err || {
+    "${EMULATOR[@]}" -name "dormouse-$port" -serial file:console.log \
+        -qmp unix:qmp.sock,server=on,wait=off -pidfile "$run/qemu.pid" -daemonize \
+        -kernel "$build/appliance/Image" -initrd "$build/appliance/initrd.cpio" \
+        -append "$EMULATOR_CMDLINE dormouse.public_port=$port" 2>qemu.err || {
         case $(cat qemu.err) in
         *'host forwarding'*) die "port $port is taken; choose another with DORMOUSE_PORT" ;;
         *lock*) die "the state disk '$state' is in use by another host; set DORMOUSE_STATE" ;;
@@ -163,7 +159,6 @@ start_native() {
     rm -f "$run/ready"
     (
         cd /
-        umask 077
         exec setsid "$build/arm64/dormoused" --state "$state" --run "$run" \
             --listen "127.0.0.1:$port" --public-port "$port" \
             --vmm "$build/arm64/dormouse-vmm" --kernel "$build/kernel/Image" \
@@ -185,11 +180,8 @@ take_credentials() {
     fi
     [ -s "$run/boot.out" ] && [ "$(tail -n 1 "$run/boot.out")" = '#end' ] || return 1
     for name in bootstrap.env ca.pem; do
-        (
-            umask 077
-            awk -v want="#file $name" '/^#/ { on = $0 == want; next } on' "$run/boot.out" \
-                >"$run/$name.new"
-        )
+        awk -v want="#file $name" '/^#/ { on = $0 == want; next } on' "$run/boot.out" \
+            >"$run/$name.new"
         mv -f "$run/$name.new" "$run/$name"
     done
     rm -f "$run/boot.out"
@@ -218,9 +210,7 @@ write_env() {
     secret=$(value AWS_SECRET_ACCESS_KEY)
     region=$(value AWS_REGION)
     ca=$(quoted "$run/ca.pem")
-    (
-        umask 077
-        cat >"$run/env.new" <<END
+    cat >"$run/env.new" <<END
 # For a POSIX shell: . $run/env
 unset AWS_PROFILE AWS_SESSION_TOKEN
 export AWS_ENDPOINT_URL_LAMBDA_MICROVMS=$url
@@ -233,7 +223,6 @@ export AWS_CA_BUNDLE=$ca
 export NODE_EXTRA_CA_CERTS=$ca
 export DORMOUSE_URL=$url
 END
-    )
     mv -f "$run/env.new" "$run/env"
 }
 
