@@ -24,6 +24,7 @@ struct ctl_server {
     struct vm *vm;
     int sock; /* -1: the daemon went away */
     struct ring_op op;
+    int32_t pid;
     uint32_t pause_id; /* CTL_PAUSE waiting for its answer */
     struct msg msg;
 };
@@ -245,6 +246,7 @@ int ctl_server_new(struct ctl_server **ret, struct vm *vm, int sock, struct err 
         return err_sys(e, ENOMEM, "listen for orders");
     s->vm = vm;
     s->sock = sock;
+    s->pid = getpid();
     s->op.done = readable;
     fd_set_nonblock(sock, 1);
     *ret = s;
@@ -255,7 +257,7 @@ int ctl_server_start(struct ctl_server *s, struct err *e)
 {
     struct ctl_ready ready = {.version = CTL_VERSION,
                               .vcpus = s->vm->nvcpus,
-                              .pid = getpid(),
+                              .pid = s->pid,
                               .gic = s->vm->gic};
     s->vm->on_ended = on_ended;
     s->vm->ended_ctx = s;
