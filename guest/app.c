@@ -42,12 +42,12 @@ int disk_find(const char *serial, char *path, size_t size, struct fail *f)
         char file[300], text[32];
         if (strncmp(e->d_name, "vd", 2) != 0)
             continue;
-        snprintf(file, sizeof(file), "/sys/block/%s/serial", e->d_name);
+        text_put(file, sizeof(file), "/sys/block/%s/serial", e->d_name);
         ssize_t n = read_file(file, text, sizeof(text));
         if (n > 0 && text[n - 1] == '\n')
             text[--n] = '\0';
         if (n > 0 && strcmp(text, serial) == 0) {
-            snprintf(path, size, "/dev/%s", e->d_name);
+            text_put(path, size, "/dev/%s", e->d_name);
             found = true;
         }
     }
@@ -159,10 +159,10 @@ void app_tell_end(struct init *in)
     bool killed = WIFSIGNALED(a->status);
     char text[96];
     if (killed)
-        snprintf(text, sizeof(text), "the application was ended by signal %d%s",
+        text_put(text, sizeof(text), "the application was ended by signal %d%s",
                  WTERMSIG(a->status), a->oom ? " (out of memory)" : "");
     else
-        snprintf(text, sizeof(text), "the application exited with status %d",
+        text_put(text, sizeof(text), "the application exited with status %d",
                  WEXITSTATUS(a->status));
     rp.w = tlv_writer_init(rp.buf, sizeof(rp.buf));
     tlv_put_u32(&rp.w, killed ? GP_T_SIGNAL : GP_T_EXIT_STATUS,
@@ -276,7 +276,7 @@ static int start(struct init *in, const struct req *r, struct fail *f)
     a->starting = true;
     a->start_id = r->id;
     char path[48];
-    snprintf(path, sizeof(path), "/proc/%d/ns/uts", a->proc.pid);
+    text_put(path, sizeof(path), "/proc/%d/ns/uts", a->proc.pid);
     a->uts = open(path, O_RDONLY | O_CLOEXEC);
     return 0;
 }

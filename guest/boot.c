@@ -66,7 +66,7 @@ int boot_files(struct init *in)
 static int open_control(const char *name, int flags)
 {
     char path[128];
-    snprintf(path, sizeof(path), CGROUP_DIR "/%s", name);
+    text_put(path, sizeof(path), CGROUP_DIR "/%s", name);
     return open(path, flags | O_CLOEXEC);
 }
 

@@ -135,7 +135,7 @@ static int give(const struct copy *c, const char *path)
 static int make_tree(const struct copy *c, const char *path, struct fail *f)
 {
     char buf[PATH_LIMIT];
-    snprintf(buf, sizeof(buf), "%s", path);
+    text_put(buf, sizeof(buf), "%s", path);
     for (char *p = buf + 1;; p++) {
         if (*p != '/' && *p != '\0')
             continue;
@@ -161,7 +161,7 @@ static int make_tree(const struct copy *c, const char *path, struct fail *f)
 static int make_parent(const struct copy *c, const char *path, struct fail *f)
 {
     char buf[PATH_LIMIT];
-    snprintf(buf, sizeof(buf), "%s", path);
+    text_put(buf, sizeof(buf), "%s", path);
     char *slash = strrchr(buf, '/');
     if (!slash || slash == buf)
         return 0;
@@ -306,7 +306,7 @@ static int copy_matches(const struct copy *c, bool into, struct fail *f)
         if (*rest == '\0' && e.kind != ZIP_DIR && into)
             rest = slash ? slash + 1 : e.name; /* a file named itself: it keeps its name */
         int len =
-            snprintf(path, sizeof(path), "%.*s%s%s", (int)dst_len, dst, *rest ? "/" : "", rest);
+            text_put(path, sizeof(path), "%.*s%s%s", (int)dst_len, dst, *rest ? "/" : "", rest);
         if (len < 0 || (size_t)len >= sizeof(path))
             return fail_set(f, ENAMETOOLONG, "the destination of \"%s\" is too long", e.name);
         if ((r = put(c, &e, len > 0 ? path : "/", f)) < 0)

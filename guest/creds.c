@@ -43,7 +43,7 @@ int creds_apply(const struct plan *plan, char *home, size_t size, struct fail *f
     int r = user_find(plan->user ? plan->user : "", &u, f);
     if (r < 0)
         return r;
-    snprintf(home, size, "%s", u.home);
+    text_put(home, size, "%s", u.home);
     if (!plan->caps_all && (r = caps_limit(f)) < 0)
         return r;
     if (plan->no_new_privs && !plan->caps_all && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)

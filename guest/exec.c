@@ -52,7 +52,7 @@ static int open_terminal(struct exec *x, const struct req *r, int *slave, struct
     if (!req_u32(r, GP_T_ROWS, 24, &rows) || !req_u32(r, GP_T_COLS, 80, &cols) ||
         rows > 10000 || cols > 10000)
         return fail_set(f, EINVAL, "ROWS or COLS is malformed");
-    snprintf(path, sizeof(path), "/proc/%d/root/dev/pts/ptmx", x->s->app_pid);
+    text_put(path, sizeof(path), "/proc/%d/root/dev/pts/ptmx", x->s->app_pid);
     x->in = open(path, O_RDWR | O_NOCTTY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     if (x->in < 0 || fstat(x->in, &st) < 0 || !S_ISCHR(st.st_mode) ||
         do_ioctl(x->in, TIOCSPTLCK, &unlock) < 0)
@@ -88,7 +88,7 @@ static char **app_environ(int pid, struct fail *f)
 {
     char path[48];
     char *text = malloc(ENVIRON_MAX);
-    snprintf(path, sizeof(path), "/proc/%d/environ", pid);
+    text_put(path, sizeof(path), "/proc/%d/environ", pid);
     ssize_t n = text ? read_file(path, text, ENVIRON_MAX) : -ENOMEM;
     char **list = n >= 0 ? calloc(ENV_MAX + 1, sizeof(*list)) : NULL;
     if (!list) {

@@ -88,7 +88,7 @@ void file_read_serve(struct session_env *s, const struct req *r)
 static void make_parents(const char *path)
 {
     char dir[4096];
-    snprintf(dir, sizeof(dir), "%s", path);
+    text_put(dir, sizeof(dir), "%s", path);
     char *slash = strrchr(dir, '/');
     if (!slash || slash == dir)
         return;
@@ -157,7 +157,7 @@ static char type_of(mode_t mode)
 static void add_entry(struct tlv_writer *w, const char *name, const struct stat *st)
 {
     char text[400];
-    snprintf(text, sizeof(text), "%c %o %llu %lld %s", type_of(st->st_mode),
+    text_put(text, sizeof(text), "%c %o %llu %lld %s", type_of(st->st_mode),
              (unsigned)st->st_mode & 07777u, (unsigned long long)st->st_size,
              (long long)st->st_mtime, name);
     tlv_put_str(w, GP_T_ENTRY, text);

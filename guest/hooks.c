@@ -80,11 +80,11 @@ static void broken(struct init *in, int err)
         return;
     }
     if (err == ECONNREFUSED) {
-        snprintf(text, sizeof(text), "connection refused on port %u", h->port);
+        text_put(text, sizeof(text), "connection refused on port %u", h->port);
         finish(in, GP_HOOK_REFUSED, 0, text);
         return;
     }
-    snprintf(text, sizeof(text), "the application closed the connection without an answer%s%s",
+    text_put(text, sizeof(text), "the application closed the connection without an answer%s%s",
              err ? ": " : "", err ? strerror(err) : "");
     finish(in, GP_HOOK_PROTOCOL, 0, text);
 }
@@ -98,7 +98,7 @@ static void answered(struct init *in, uint32_t status)
         later(in);
         return;
     }
-    snprintf(text, sizeof(text), "HTTP status %u", status);
+    text_put(text, sizeof(text), "HTTP status %u", status);
     finish(in, status == 200 ? GP_HOOK_OK : GP_HOOK_HTTP, status, text);
 }
 
@@ -211,12 +211,12 @@ static void on_limit(struct timer *t)
         return;
     }
     if (h->refused && h->ev.fd < 0) {
-        snprintf(text, sizeof(text), "nothing accepted connections on port %u within %u ms",
+        text_put(text, sizeof(text), "nothing accepted connections on port %u within %u ms",
                  h->port, h->timeout_ms);
         finish(in, GP_HOOK_REFUSED, 0, text);
         return;
     }
-    snprintf(text, sizeof(text), "no answer within %u ms", h->timeout_ms);
+    text_put(text, sizeof(text), "no answer within %u ms", h->timeout_ms);
     finish(in, GP_HOOK_TIMEOUT, 0, text);
 }
 
@@ -234,7 +234,7 @@ static int compose(struct hook *h, const struct req *r, struct fail *f)
     h->out = malloc(cap);
     if (!h->out)
         return fail_set(f, ENOMEM, "out of memory");
-    int n = snprintf((char *)h->out, cap,
+    int n = text_put((char *)h->out, cap,
                      "POST " HOOK_PATH "%s HTTP/1.1\r\nHost: localhost:%u\r\n"
                      "User-Agent: dormouse\r\nAccept: */*\r\nConnection: close\r\n"
                      "%s%s%sContent-Length: %zu\r\n\r\n",

@@ -38,9 +38,9 @@ void ident_fresh(struct init *in)
         bytes[at + 8] = (uint8_t)((bytes[at + 8] & 0x3f) | 0x80);
     }
     put_hex(hex, bytes, sizeof(bytes));
-    snprintf(text, sizeof(text), "%.32s\n", hex);
+    text_put(text, sizeof(text), "%.32s\n", hex);
     ident_put(in, IDENT_MACHINE_ID, text);
-    snprintf(text, sizeof(text), "%.8s-%.4s-%.4s-%.4s-%.12s\n", hex + 32, hex + 40, hex + 44,
+    text_put(text, sizeof(text), "%.8s-%.4s-%.4s-%.4s-%.12s\n", hex + 32, hex + 40, hex + 44,
              hex + 48, hex + 52);
     ident_put(in, IDENT_BOOT_ID, text);
 }
@@ -49,11 +49,11 @@ void ident_hosts(struct init *in)
 {
     char text[320];
     const uint8_t *ip = in->net.ip;
-    int n = snprintf(text, sizeof(text),
+    int n = text_put(text, sizeof(text),
                      "127.0.0.1\tlocalhost\n"
                      "::1\tlocalhost ip6-localhost ip6-loopback\n");
     if (in->hostname[0])
-        snprintf(text + n, sizeof(text) - (size_t)n, "%u.%u.%u.%u\t%s\n",
+        text_put(text + n, sizeof(text) - (size_t)n, "%u.%u.%u.%u\t%s\n",
                  in->net.up ? ip[0] : 127u, ip[1], ip[2], in->net.up ? ip[3] : 1u,
                  in->hostname);
     ident_put(in, IDENT_HOSTS, text);
@@ -65,7 +65,7 @@ void ident_resolv(struct init *in)
     size_t len = 0;
     for (size_t i = 0; i < in->ndns; i++) {
         const uint8_t *d = in->dns[i];
-        len += (size_t)snprintf(text + len, sizeof(text) - len, "nameserver %u.%u.%u.%u\n",
+        len += (size_t)text_put(text + len, sizeof(text) - len, "nameserver %u.%u.%u.%u\n",
                                 d[0], d[1], d[2], d[3]);
     }
     ident_put(in, IDENT_RESOLV, text);
@@ -74,8 +74,8 @@ void ident_resolv(struct init *in)
 void ident_hostname(struct init *in, const char *name)
 {
     char text[72];
-    snprintf(in->hostname, sizeof(in->hostname), "%s", name);
-    snprintf(text, sizeof(text), "%s\n", name);
+    text_put(in->hostname, sizeof(in->hostname), "%s", name);
+    text_put(text, sizeof(text), "%s\n", name);
     ident_put(in, IDENT_HOSTNAME, text);
     /* init itself moves into the application's UTS namespace once it has one */
     if (in->app.uts >= 0 && syscall(SYS_setns, in->app.uts, CLONE_NEWUTS) == 0)

@@ -97,7 +97,7 @@ static void send_line(struct logs *lg, const struct record *rec, const char *tex
 static void send_gap(struct logs *lg, uint64_t first_kept)
 {
     char text[96];
-    int n = snprintf(text, sizeof(text), "%llu log lines lost: the host could not take them",
+    int n = text_put(text, sizeof(text), "%llu log lines lost: the host could not take them",
                      (unsigned long long)lg->lost);
     struct record rec = {.len = (uint32_t)n,
                          .source = LOG_INIT,
@@ -267,7 +267,7 @@ void logs_say(struct logs *lg, uint32_t source, const char *fmt, ...)
     char text[512];
     va_list ap;
     va_start(ap, fmt);
-    int n = vsnprintf(text, sizeof(text), fmt, ap);
+    int n = text_vput(text, sizeof(text), fmt, ap);
     va_end(ap);
     if (n < 0)
         return;

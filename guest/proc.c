@@ -41,7 +41,7 @@ static int exec_found(char *const *argv, char *const *env, struct fail *f)
         for (path = path ? path : PATH_DEFAULT; *path;) {
             char full[4096];
             size_t len = strcspn(path, ":");
-            int n = snprintf(full, sizeof(full), "%.*s/%s", (int)len, len ? path : ".", name);
+            int n = text_put(full, sizeof(full), "%.*s/%s", (int)len, len ? path : ".", name);
             path += len + (path[len] == ':');
             if (n < 0 || (size_t)n >= sizeof(full))
                 continue;

@@ -80,7 +80,7 @@ static int restored(struct init *in, const struct req *r, struct fail *f)
     put_text(in, r, GP_T_VM_ID, IDENT_VM_ID);
     put_text(in, r, GP_T_ENDPOINT, IDENT_ENDPOINT);
     char text[24];
-    snprintf(text, sizeof(text), "%llu\n", (unsigned long long)generation);
+    text_put(text, sizeof(text), "%llu\n", (unsigned long long)generation);
     ident_put(in, IDENT_GENERATION, text); /* last: who is told by inotify finds all in place */
     err = thaw(in);
     return err < 0 ? fail_sys(f, -err, "thaw the application") : 0;

@@ -146,7 +146,7 @@ static int mount_kernel(const struct plan *plan, struct fail *f)
 static bool make_place(const char *path, bool dir)
 {
     char parent[256];
-    snprintf(parent, sizeof(parent), "%s", path);
+    text_put(parent, sizeof(parent), "%s", path);
     char *slash = strrchr(parent, '/');
     if (slash && slash != parent) {
         *slash = '\0';

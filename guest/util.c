@@ -13,7 +13,7 @@
 static void fail_text(struct fail *f, int num, const char *fmt, va_list ap)
 {
     f->num = num;
-    vsnprintf(f->text, sizeof(f->text), fmt, ap);
+    text_vput(f->text, sizeof(f->text), fmt, ap);
 }
 
 int fail_set(struct fail *f, int num, const char *fmt, ...)
@@ -32,7 +32,7 @@ int fail_sys(struct fail *f, int num, const char *fmt, ...)
     fail_text(f, num, fmt, ap);
     va_end(ap);
     size_t len = strlen(f->text);
-    snprintf(f->text + len, sizeof(f->text) - len, ": %s", strerror(num));
+    text_put(f->text + len, sizeof(f->text) - len, ": %s", strerror(num));
     return -num;
 }
 
@@ -126,7 +126,7 @@ void complain(const char *fmt, ...)
     char line[320] = "dormouse-init: ";
     va_list ap;
     va_start(ap, fmt);
-    vsnprintf(line + 15, sizeof(line) - 17, fmt, ap);
+    text_vput(line + 15, sizeof(line) - 17, fmt, ap);
     va_end(ap);
     size_t len = strlen(line);
     line[len++] = '\n';
