@@ -37,11 +37,11 @@ int msg_send(int sock, uint32_t type, uint32_t id, const void *body, size_t len,
     if (nfds) {
         memset(&control, 0, sizeof control);
         mh.msg_control = control.space;
-        mh.msg_controllen = CMSG_SPACE(sizeof(int) * nfds);
+        mh.msg_controllen = (__typeof__(mh.msg_controllen))CMSG_SPACE(sizeof(int) * nfds);
         struct cmsghdr *c = CMSG_FIRSTHDR(&mh);
         c->cmsg_level = SOL_SOCKET;
         c->cmsg_type = SCM_RIGHTS;
-        c->cmsg_len = CMSG_LEN(sizeof(int) * nfds);
+        c->cmsg_len = (__typeof__(c->cmsg_len))CMSG_LEN(sizeof(int) * nfds);
         memcpy(CMSG_DATA(c), fds, sizeof(int) * nfds);
     }
     for (;;) {
@@ -52,6 +52,9 @@ int msg_send(int sock, uint32_t type, uint32_t id, const void *body, size_t len,
     }
 }
 
+/* musl's CMSG_NXTHDR mixes signs inside. */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wsign-conversion"
 static void collect_fds(struct msghdr *mh, struct msg *m)
 {
     for (struct cmsghdr *c = CMSG_FIRSTHDR(mh); c; c = CMSG_NXTHDR(mh, c)) {
@@ -68,6 +71,7 @@ static void collect_fds(struct msghdr *mh, struct msg *m)
         }
     }
 }
+#pragma GCC diagnostic pop
 
 int msg_recv(int sock, struct msg *m, struct err *e)
 {
