@@ -19,6 +19,8 @@
 #include "base/mem.h"
 #include "base/msg.h"
 #include "machine.h"
+#include "virtio_balloon.h"
+#include "virtio_vsock.h"
 
 struct ctl_server {
     struct vm *vm;
@@ -161,6 +163,27 @@ static int save(struct ctl_server *s, uint32_t id, struct err *e)
     return r < 0 ? r : 1;
 }
 
+static int vsock_open(struct ctl_server *s, struct err *e)
+{
+    const struct ctl_vsock *v = msg_body(&s->msg, sizeof *v);
+    if (!v || s->msg.nfds != 1)
+        return err_set(e, EBADMSG, "a connect order with %u bytes and %u descriptors",
+                       s->msg.len, s->msg.nfds);
+    if (!s->vm->vsock)
+        return err_set(e, ENODEV, "the machine has no vsock");
+    return virtio_vsock_open(s->vm->vsock, v->port, msg_take_fd(&s->msg, 0), e);
+}
+
+static int balloon(struct ctl_server *s, struct err *e)
+{
+    const struct ctl_balloon *b = msg_body(&s->msg, sizeof *b);
+    if (!b)
+        return err_set(e, EBADMSG, "a balloon order with %u bytes", s->msg.len);
+    if (!s->vm->balloon)
+        return err_set(e, ENODEV, "the machine has no balloon");
+    return virtio_balloon_set_target(s->vm->balloon, b->target_bytes, e);
+}
+
 /* 0: answer CTL_DONE now; 1: answered, or will be; < 0: CTL_FAIL. */
 static int handle(struct ctl_server *s, struct err *e)
 {
@@ -192,6 +215,10 @@ static int handle(struct ctl_server *s, struct err *e)
         vm_stats(vm, &stats);
         send_msg(s, CTL_DONE, id, &stats, sizeof stats, -1);
         return 1;
+    case CTL_VSOCK_OPEN:
+        return vsock_open(s, e);
+    case CTL_BALLOON:
+        return balloon(s, e);
     default:
         return err_set(e, ENOTSUP, "control message %u is not supported", s->msg.type);
     }

@@ -11,8 +11,11 @@
 #include "base/mem.h"
 #include "dev_rtc.h"
 #include "dev_vmgenid.h"
+#include "virtio_balloon.h"
 #include "virtio_blk.h"
 #include "virtio_net.h"
+#include "virtio_rng.h"
+#include "virtio_vsock.h"
 
 #define CONSOLE_LIMIT (1ull << 20)
 
@@ -51,6 +54,11 @@ int machine_check(const struct ctl_machine *m, struct err *e)
     return 0;
 }
 
+static int add(struct vm *vm, int made, struct dev **d, struct err *e)
+{
+    return made < 0 ? made : vm_add_dev(vm, *d, e);
+}
+
 static int basic(struct vm *vm, const struct dev_env *env, struct machine_fds *fds,
                  const struct machine_hooks *hooks, struct err *e)
 {
@@ -68,14 +76,18 @@ static int basic(struct vm *vm, const struct dev_env *env, struct machine_fds *f
     fds->console = -1;
     r = vm_add_dev(vm, vm->uart, e);
     if (r == 0)
-        r = dev_rtc_new(&rtc, env, e);
+        r = add(vm, dev_rtc_new(&rtc, env, e), &rtc, e);
     if (r == 0)
-        r = vm_add_dev(vm, rtc, e);
-    if (r == 0)
-        r = dev_vmgenid_new(&vm->vmgenid, env, e);
-    if (r == 0)
-        r = vm_add_dev(vm, vm->vmgenid, e);
+        r = add(vm, dev_vmgenid_new(&vm->vmgenid, env, e), &vm->vmgenid, e);
     return r;
+}
+
+static int vsock(struct vm *vm, const struct dev_env *env, unsigned slot,
+                 const struct machine_hooks *hooks, struct err *e)
+{
+    struct virtio_vsock_config c = {
+        .cid = CTL_CID, .on_connect = hooks->vsock_connect, .ctx = hooks->ctx};
+    return add(vm, virtio_vsock_new(&vm->vsock, env, slot, &c, e), &vm->vsock, e);
 }
 
 static int disk(struct vm *vm, const struct dev_env *env, unsigned slot,
@@ -91,7 +103,7 @@ static int disk(struct vm *vm, const struct dev_env *env, unsigned slot,
         c.fds[k] = take_fd(&fds->layers[i][k]);
     memcpy(c.serial, d->serial, sizeof c.serial);
     int r = virtio_blk_new(&vm->disks[i], env, slot, &c, e);
-    return r < 0 ? err_wrap(e, "disk %u", i) : vm_add_dev(vm, vm->disks[i], e);
+    return r < 0 ? err_wrap(e, "disk %u", i) : add(vm, r, &vm->disks[i], e);
 }
 
 static int net(struct vm *vm, const struct dev_env *env, unsigned slot,
@@ -102,7 +114,7 @@ static int net(struct vm *vm, const struct dev_env *env, unsigned slot,
                                   .limit_ops = m->net_limit_ops};
     memcpy(c.mac, m->mac, sizeof c.mac);
     int r = virtio_net_new(&vm->net, env, slot, &c, e);
-    return r < 0 ? err_wrap(e, "network") : vm_add_dev(vm, vm->net, e);
+    return r < 0 ? err_wrap(e, "network") : add(vm, r, &vm->net, e);
 }
 
 int dev_table_make(struct vm *vm, const struct ctl_machine *m, struct machine_fds *fds,
@@ -110,12 +122,17 @@ int dev_table_make(struct vm *vm, const struct ctl_machine *m, struct machine_fd
 {
     struct dev_env env = {.mem = &vm->mem, .bus = &vm->bus, .ring = vm->ring, .vm_fd = vm->fd};
     int r = basic(vm, &env, fds, hooks, e);
+    struct dev *d = NULL;
     unsigned slot = 0;
     for (unsigned i = 0; i < m->ndisks && r == 0; i++)
         r = disk(vm, &env, slot++, m, i, fds, e);
     if (r == 0 && m->has_net)
         r = net(vm, &env, slot++, m, fds, e);
-    if (r == 0 && (m->has_vsock || m->has_rng || m->has_balloon))
-        return err_set(e, ENOTSUP, "vsock, rng and balloon are not there yet");
+    if (r == 0 && m->has_vsock)
+        r = vsock(vm, &env, slot++, hooks, e);
+    if (r == 0 && m->has_rng)
+        r = add(vm, virtio_rng_new(&d, &env, slot++, e), &d, e);
+    if (r == 0 && m->has_balloon)
+        r = add(vm, virtio_balloon_new(&vm->balloon, &env, slot++, e), &vm->balloon, e);
     return r;
 }
