@@ -1,0 +1,301 @@
+# SPDX-License-Identifier: Apache-2.0
+# Dormouse: tiny ARM64 microVMs that sleep when idle and wake in milliseconds.
+# One Makefile, explicit lists, everything lands in build/. `make V=1` shows the commands.
+
+MAKEFLAGS += --no-builtin-rules --no-builtin-variables
+.SUFFIXES:
+.DELETE_ON_ERROR:
+SHELL := /bin/bash
+.DEFAULT_GOAL := all
+
+VERSION := 0.1.0
+V ?= 0
+Q := $(if $(filter 1,$(V)),,@)
+say = $(if $(filter 1,$(V)),@:,@printf '  %-8s %s\n' $(1) $(2))
+
+B := build
+export BUILD := $(B)
+CROSS := $(if $(filter aarch64,$(shell uname -m)),,aarch64-linux-gnu-)
+
+# ---- what is made of what -----------------------------------------------------------------------
+
+BASE := buf crc32c err fd log msg
+
+SNAPSHOT := devstate memscan overlay snapfile snapstate snapwrite
+
+VMM :=  \
+	arm64_boot arm64_fdt arm64_gic arm64_regs arm64_vcpu blk_layers bus ctl_server dev_rtc \
+	dev_table dev_uart dev_vmgenid hand irq jail kvm machine main seccomp virtio_balloon \
+	virtio_blk virtio_mmio virtio_net virtio_rng virtio_vsock virtq vm vm_restore vm_save \
+	vsock_conn
+
+INIT :=  \
+	app boot build chan copy creds ctl exec files forward freeze glob hooks ident inflate \
+	logs loop main net netlink proc req restore sandbox session sockdiag text users util zip
+
+API :=  \
+	api applog arn artifacts artifacts_read artifacts_write auth buildlog ca cgroup \
+	config_json conn digest dockerfile dockerfile_words durable edge edge_head edge_pump \
+	exchange fleet fleet_guest fleet_idle fleet_image fleet_io fleet_jobs fleet_run front \
+	fsm guest_link http1 http1_write jsonw netlink nft op ops_connector ops_image \
+	ops_managed ops_microvm ops_run ops_tag ops_token ops_version page parent parent_spawn \
+	pool route s3 s3_body s3_chunked s3_list s3_multi s3_object s3_xml server shapes sigv4 \
+	sigv4_canon siphash store_image store_misc store_schema store_sqlite store_vm tls token \
+	urlenc uuid validate vmm zip
+
+BASE_SRC := $(BASE:%=hypervisor/base/%.c)
+SNAPSHOT_SRC := $(SNAPSHOT:%=snapshot/%.c)
+VMM_SRC := $(BASE_SRC) $(SNAPSHOT_SRC) hypervisor/base/ring.c $(VMM:%=hypervisor/%.c)
+INIT_SRC := $(INIT:%=guest/%.c)
+API_SRC := $(BASE_SRC) $(SNAPSHOT_SRC) $(API:%=api/%.c)
+API_LIBS := -lmbedtls -lmbedx509 -lmbedcrypto -lsqlite3 -ljansson -lllhttp -lz -lm -lpthread
+
+# What the unit tests and fuzz targets may use, besides the api and snapshot folders: the parts
+# of VMM and init that know neither KVM nor PID 1.
+TESTED_VMM := virtq virtio_mmio virtio_blk virtio_net virtio_vsock vsock_conn virtio_rng \
+	virtio_balloon blk_layers
+TESTED_GUEST := inflate zip glob users
+
+# tests/unit/test_NAME.c; the guest's own parsers are a group of their own.
+UNIT := $(patsubst tests/unit/test_%.c,%,$(wildcard tests/unit/test_*.c))
+UNIT_GUEST := inflate tlv guest_zip glob users
+FUZZ := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
+FUZZ_GUEST := inflate tlv guest_zip
+
+# ---- compilers: five ways to compile a file ------------------------------------------------------
+#   musl    arm64, static musl: the VMM, the guest's init, programs run in the emulated host
+#   glibc   arm64, static glibc: the daemon and the command line tool
+#   native  this machine: the command line tool and build tools
+#   asan    this machine, address and undefined-behaviour sanitizers: unit tests
+#   fuzz    this machine, clang with libFuzzer and the same sanitizers
+
+WARN := -Wall -Wextra -Wconversion -Wshadow -Wmissing-prototypes -Wstrict-prototypes \
+	-Wwrite-strings -Wvla -Wimplicit-fallthrough -Wundef -Wformat=2 -Wno-format-truncation -Werror
+CBASE := -std=gnu17 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DDORMOUSE_VERSION='"$(VERSION)"' \
+	$(WARN) -MMD -MP -g -ffunction-sections -fdata-sections -fstack-protector-strong
+ARM := -mbranch-protection=standard -march=armv8.1-a+crc
+HARDEN := -fstack-clash-protection -D_FORTIFY_SOURCE=2
+LINK := -Wl,--gc-sections -Wl,-z,relro,-z,now,-z,noexecstack
+SAN := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+TEST_FLAGS := $(CBASE) $(SAN) -O1 -Wno-missing-prototypes -Wno-unused-function
+
+NATIVE_ROOT := -isystem $(B)/sysroot-native/include
+NATIVE_LIBS := -L$(B)/sysroot-native/lib $(API_LIBS) -luring
+CC_musl := $(B)/musl/bin/aarch64-musl-gcc
+CFLAGS_musl := $(CBASE) $(ARM) -Os
+CC_glibc := $(B)/sysroot/bin/aarch64-glibc-gcc
+CFLAGS_glibc := $(CBASE) $(ARM) $(HARDEN) -O2
+CC_native := gcc
+CFLAGS_native := $(CBASE) $(HARDEN) -O2 $(NATIVE_ROOT)
+CC_asan := gcc
+CFLAGS_asan := $(TEST_FLAGS) $(NATIVE_ROOT)
+CC_fuzz := clang
+CFLAGS_fuzz := $(TEST_FLAGS) -fsanitize=fuzzer-no-link $(NATIVE_ROOT)
+
+ROOT_musl := $(B)/musl.stamp
+ROOT_glibc := $(B)/sysroot.stamp
+ROOT_native := $(B)/sysroot-native.stamp
+ROOT_asan := $(B)/sysroot-native.stamp
+ROOT_fuzz := $(B)/sysroot-native.stamp
+
+define compile_rule
+$(B)/obj/$(1)/%.o: %.c Makefile | $$(ROOT_$(1))
+	$$(call say,CC,"$$< ($(1))")
+	@mkdir -p $$(@D)
+	$$(Q)$$(CC_$(1)) $$(CFLAGS_$(1)) -c -o $$@ $$<
+endef
+$(foreach v,musl glibc native asan fuzz,$(eval $(call compile_rule,$(v))))
+
+objects = $(patsubst %.c,$(B)/obj/$(1)/%.o,$(2))
+
+# ---- programs --------------------------------------------------------------------------------------
+
+PROGRAMS := $(addprefix $(B)/arm64/,dormouse-vmm dormouse-init dormoused dormouse)
+
+## all: build every program, the guest and the appliance
+.PHONY: all
+all: $(PROGRAMS) $(B)/native/dormouse $(B)/appliance.stamp $(B)/bases.stamp
+	@printf '\nBuilt. Next: make demo   (or: make help)\n'
+
+## deps: install what the build needs (Debian 12 and 13)
+.PHONY: deps
+deps: $(B)/deps.stamp
+$(B)/deps.stamp: tools/deps.sh
+	@mkdir -p $(B)
+	@tools/deps.sh
+	@touch $@
+
+# Slow products come from the cache. A stamp says that one is in place; its recipe decides whether
+# the cached copy is good.
+CACHED := tools/cache.sh tools/apt-private.sh
+$(B)/musl.stamp: tools/muslroot.sh $(CACHED) | $(B)/deps.stamp
+	@tools/muslroot.sh
+$(B)/sysroot.stamp: tools/sysroot.sh $(CACHED) | $(B)/deps.stamp
+	@tools/sysroot.sh
+$(B)/sysroot-native.stamp: tools/sysroot.sh $(CACHED) | $(B)/deps.stamp
+	@tools/sysroot.sh native
+$(B)/kernel.stamp: tools/kernel.sh initrd/kernel.config $(CACHED) | $(B)/deps.stamp
+	@tools/kernel.sh
+
+define strip_to
+	@mkdir -p $(@D)
+	$(Q)$(CROSS)objcopy --only-keep-debug $< $@.debug
+	$(Q)$(CROSS)strip -o $@ $<
+	$(Q)$(CROSS)objcopy --add-gnu-debuglink=$@.debug $@
+endef
+
+$(B)/link/dormouse-vmm: $(call objects,musl,$(VMM_SRC))
+	$(call say,LINK,dormouse-vmm)
+	@mkdir -p $(@D)
+	$(Q)$(CC_musl) -static $(LINK) -o $@ $^ -lfdt -luring
+$(B)/link/dormouse-init: $(call objects,musl,$(INIT_SRC))
+	$(call say,LINK,dormouse-init)
+	@mkdir -p $(@D)
+	$(Q)$(CC_musl) -static $(LINK) -o $@ $^
+$(B)/link/dormoused: $(call objects,glibc,$(API_SRC))
+	$(call say,LINK,dormoused)
+	@mkdir -p $(@D)
+	$(Q)$(CC_glibc) -static-pie $(LINK) -o $@ $^ $(API_LIBS)
+$(B)/arm64/%: $(B)/link/%
+	$(strip_to)
+
+$(B)/tool/%: tools/%.c Makefile | $(B)/deps.stamp
+	$(call say,CC,"$< (build tool)")
+	@mkdir -p $(@D)
+	$(Q)gcc $(CBASE) -O1 -MF $(B)/obj/$*.d -o $@ $<
+
+$(B)/guest/initrd.cpio: $(B)/tool/mkinitrd initrd/files.list $(B)/arm64/dormouse-init
+	$(call say,CPIO,"guest initramfs")
+	@mkdir -p $(@D)
+	$(Q)$(B)/tool/mkinitrd -o $@ initrd/files.list
+
+# The appliance: kernel and root of the ARM64 host, emulated or real.
+APPLIANCE_PARTS := $(addprefix $(B)/arm64/,dormouse-vmm dormoused) $(B)/guest/initrd.cpio
+$(B)/appliance.stamp: tools/appliance.sh tools/appliance-init.sh $(CACHED) $(B)/kernel.stamp \
+		$(APPLIANCE_PARTS)
+	@tools/appliance.sh
+	@touch $@
+
+# The managed base images are made inside the emulated host.
+$(B)/bases.stamp: initrd/bases.sh initrd/bases-inside.sh $(CACHED) | $(B)/appliance.stamp
+	@initrd/bases.sh
+
+# ---- running it ----------------------------------------------------------------------------------
+
+## up: start a host (emulated where there is no ARM64 KVM), write build/run/env
+.PHONY: up
+up: $(B)/appliance.stamp $(B)/bases.stamp
+	@tools/host.sh up
+
+## down: stop the host that `make up` started; its state stays
+.PHONY: down
+down:
+	@tools/host.sh down
+
+## demo: the whole story, from a zip to a microVM that sleeps and wakes
+.PHONY: demo
+demo: up
+	@node=$$(tools/node.sh) && . $(B)/run/env && exec "$$node" tests/e2e/demo.mjs
+
+# ---- tests ---------------------------------------------------------------------------------------
+
+CHECK := $(B)/check
+
+## check: every test; ends with `N passed, N failed`
+.PHONY: check
+check:
+	@rm -rf $(CHECK) && mkdir -p $(CHECK)
+	@status=0; for suite in check-lint check-unit check-vm check-e2e; do \
+		$(MAKE) --no-print-directory $$suite || status=1; done; \
+	echo; tools/tapsum.sh $(CHECK)/*.tap || status=1; exit $$status
+
+# Lint as one test, for `check`.
+.PHONY: check-lint
+check-lint: | $(B)/deps.stamp
+	@mkdir -p $(CHECK)
+	@if tools/lint.sh; then echo "ok 1 - lint"; else echo "not ok 1 - lint"; fi \
+		>$(CHECK)/lint.tap; echo 1..1 >>$(CHECK)/lint.tap; grep -q '^ok' $(CHECK)/lint.tap
+
+TEST_API := $(BASE_SRC) $(SNAPSHOT_SRC) $(API:%=api/%.c)
+TEST_VMM := $(TESTED_VMM:%=hypervisor/%.c) hypervisor/base/ring.c
+TEST_GUEST := $(TESTED_GUEST:%=guest/%.c)
+define archive_rule
+$(B)/obj/$(1)/lib$(2).a: $$(call objects,$(1),$(3))
+	@rm -f $$@
+	$$(Q)ar rcs $$@ $$^
+endef
+$(foreach v,asan fuzz,$(eval $(call archive_rule,$(v),api,$(TEST_API))) \
+	$(eval $(call archive_rule,$(v),vmm,$(TEST_VMM))) \
+	$(eval $(call archive_rule,$(v),guest,$(TEST_GUEST))))
+libs_of = $(if $(filter $(2),$(UNIT_GUEST)),$(B)/obj/$(1)/libguest.a,$(B)/obj/$(1)/libvmm.a \
+	$(B)/obj/$(1)/libapi.a)
+
+define unit_rule
+$(B)/test/unit/$(1): $(B)/obj/asan/tests/unit/test_$(1).o $(call libs_of,asan,$(1))
+	$$(call say,LINK,"test $(1)")
+	@mkdir -p $$(@D)
+	$$(Q)$$(CC_asan) $$(SAN) -o $$@ $$^ $$(NATIVE_LIBS)
+endef
+$(foreach t,$(UNIT),$(eval $(call unit_rule,$(t))))
+
+define fuzz_rule
+$(B)/test/fuzz/$(1): $(B)/obj/fuzz/tests/fuzz/fuzz_$(1).o $(call libs_of,fuzz,$(1))
+	$$(call say,LINK,"fuzz $(1)")
+	@mkdir -p $$(@D)
+	$$(Q)$$(CC_fuzz) $$(SAN) -fsanitize=fuzzer -o $$@ $$^ $$(NATIVE_LIBS)
+endef
+$(foreach t,$(FUZZ),$(eval $(call fuzz_rule,$(t))))
+
+## check-unit: unit tests and fuzz corpora under sanitizers, on this machine
+.PHONY: check-unit
+check-unit: $(UNIT:%=$(B)/test/unit/%) $(FUZZ:%=$(B)/test/fuzz/%)
+	@mkdir -p $(CHECK)
+	@tests/unit.sh "$(UNIT)" "$(FUZZ)"
+
+## check-vm: hypervisor and guest in the emulated host
+.PHONY: check-vm
+check-vm: $(B)/appliance.stamp $(B)/bases.stamp
+	@mkdir -p $(CHECK)
+	@tests/vm.sh
+
+## check-e2e: the story and the API with the AWS SDK
+.PHONY: check-e2e
+check-e2e: $(B)/appliance.stamp $(B)/bases.stamp
+	@mkdir -p $(CHECK)
+	@tests/e2e.sh
+
+## lint: formatting, include rules, shell checks
+.PHONY: lint
+lint: | $(B)/deps.stamp
+	@tools/lint.sh
+
+## fuzz: run the fuzz targets (T=name for one, TIME=seconds each)
+TIME ?= 60
+.PHONY: fuzz
+fuzz: $(foreach t,$(or $(T),$(FUZZ)),$(B)/test/fuzz/$(t))
+	@for t in $(or $(T),$(FUZZ)); do echo "== $$t"; mkdir -p $(B)/fuzz/$$t; \
+		$(B)/test/fuzz/$$t -max_total_time=$(TIME) -print_final_stats=0 $(B)/fuzz/$$t \
+		$$(ls -d tests/fuzz/corpus/$$t 2>/dev/null) || exit 1; done
+
+# ---- the rest --------------------------------------------------------------------------------------
+
+## clean: remove what was built here (the cache and the state of `make up` stay)
+.PHONY: clean
+clean:
+	@rm -rf $(B)/obj $(B)/link $(B)/arm64 $(B)/native $(B)/test $(B)/tool $(B)/guest \
+		$(B)/appliance $(B)/appliance.stamp $(CHECK)
+
+## distclean: remove build/ and the cache
+.PHONY: distclean
+distclean: down
+	@rm -rf $(B) "$${DORMOUSE_CACHE:-$$HOME/.cache/dormouse}"
+
+## help: this list
+.PHONY: help
+help:
+	@printf 'Targets:\n'
+	@sed -nE 's/^## ([a-z0-9-]+): (.*)/  \1\t\2/p' Makefile | sort | expand -t 16
+	@printf '\nVariables: V=1 (show commands)  DORMOUSE_PORT DORMOUSE_RUN DORMOUSE_CACHE DORMOUSE_MIRROR\n'
+	@printf '           DETERMINISTIC=1 (one instruction is one nanosecond)  GIC=2\n'
+
+-include $(shell find $(B)/obj -name '*.d' 2>/dev/null)

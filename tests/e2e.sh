@@ -1,0 +1,34 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# Runs the end-to-end tests against a host of its own with empty state; called by `make check-e2e`.
+#   tests/e2e.sh [FILE.test.mjs...]
+set -u
+cd "$(dirname "$0")/.." || exit 1
+build=${BUILD:-build}
+out=$build/check
+mkdir -p "$out"
+export DORMOUSE_RUN=$build/e2e-run DORMOUSE_PORT=${E2E_PORT:-18443}
+[ $# -gt 0 ] || set -- tests/e2e/*.test.mjs
+
+node=$(tools/node.sh) || exit 1
+tools/host.sh down >/dev/null 2>&1
+rm -rf "$DORMOUSE_RUN"
+trap 'tools/host.sh down' EXIT
+if ! tools/host.sh up; then
+    printf 'not ok 1 - the host comes up\n1..1\n' >"$out/e2e.tap"
+    exit 1
+fi
+# shellcheck disable=SC1091
+. "$DORMOUSE_RUN/env"
+
+taps=()
+for file in "$@"; do
+    name=$(basename "$file" .test.mjs)
+    tap=$out/e2e-$name.tap
+    taps+=("$tap")
+    timeout "${E2E_TIMEOUT:-1500}" "$node" --test --test-reporter=tap --test-timeout=900000 "$file" >"$tap"
+    # node counts a file as a test when it runs several; here each runs alone.
+    sed -n -E '/^not ok/,/^(ok|not ok|1\.\.)/p' "$tap" | grep -vE '^ok' | head -n 60
+done
+echo "end-to-end tests:"
+tools/tapsum.sh "${taps[@]}"
