@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The clock of the fleet: one thread that sleeps until the next thing is due
+ * (idle, suspended too long, alive too long, forgotten) and hands it to a
+ * worker. Requests only move times later, so they need not wake it.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "../hypervisor/base/log.h"
+#include "../hypervisor/base/mem.h"
+#include "fleet_priv.h"
+
+#define KEEP_TERMINATED_S (24 * 3600.0)
+#define SWEEP_EVERY       (3600 * NS_PER_S)
+
+/* When a moment of the wall clock comes, on the monotonic one. */
+static uint64_t wall_due(double at, double wall, uint64_t now)
+{
+    double left = at - wall;
+    if (left <= 0)
+        return now;
+    return left > 1e9 ? UINT64_MAX : now + (uint64_t)(left * 1e9);
+}
+
+/* With vm->lock: when it is due next and for what. */
+static uint64_t due(const struct fvm *vm, uint64_t now, double wall, enum job_kind *ret)
+{
+    const struct store_vm *r = &vm->row;
+    if (vm->busy || (vm->state != VM_RUNNING && vm->state != VM_SUSPENDED))
+        return UINT64_MAX; /* the end of what is under way calls fleet_timer_update() */
+    *ret = JOB_EXPIRE;
+    uint64_t at =
+        r->max_seconds ? wall_due(r->started_at + r->max_seconds, wall, now) : UINT64_MAX;
+    if (!r->has_idle)
+        return at;
+    if (vm->state == VM_RUNNING && vm->in_flight == 0) {
+        uint64_t idle = vm->idle_since + r->idle_seconds * NS_PER_S;
+        if (idle < at) {
+            *ret = JOB_IDLE;
+            at = idle;
+        }
+    } else if (vm->state == VM_SUSPENDED) {
+        uint64_t stale = wall_due(r->suspended_at + r->suspended_seconds, wall, now);
+        if (stale < at) {
+            *ret = JOB_STALE;
+            at = stale;
+        }
+    }
+    return at;
+}
+
+void fleet_timer_update(struct fleet *f, const struct fvm *vm)
+{
+    enum job_kind kind;
+    uint64_t at = due(vm, now_ns(), realtime_s(), &kind);
+    pthread_mutex_lock(&f->jlock);
+    if (at < f->next_wake) {
+        f->next_wake = at;
+        f->timer_kick = true;
+        pthread_cond_signal(&f->tcond);
+    }
+    pthread_mutex_unlock(&f->jlock);
+}
+
+/* Hands everything that is due to the workers; returns when to look again. */
+static uint64_t scan(struct fleet *f)
+{
+    uint64_t now = now_ns(), next = UINT64_MAX;
+    double wall = realtime_s();
+    pthread_mutex_lock(&f->lock);
+    for (unsigned b = 0; b < FLEET_BUCKETS; b++) {
+        for (struct fvm *vm = f->by_id[b]; vm; vm = vm->next_id) {
+            enum job_kind kind = JOB_EXPIRE;
+            pthread_mutex_lock(&vm->lock);
+            uint64_t at = due(vm, now, wall, &kind);
+            pthread_mutex_unlock(&vm->lock);
+            if (at <= now) {
+                vm->refs++;
+                job_push(f, kind, vm, NULL, 0);
+                at = now + NS_PER_S; /* unless it changes its state before */
+            }
+            next = MIN(next, at);
+        }
+    }
+    pthread_mutex_unlock(&f->lock);
+    return next;
+}
+
+/* ---- rows of microVMs that ended long ago ---- */
+
+struct old_rows {
+    double before;
+    size_t n;
+    char ids[256][ID_CAP];
+};
+
+static bool collect(void *ctx, const struct store_vm *vm)
+{
+    struct old_rows *o = ctx;
+    if (strcmp(vm->state, "TERMINATED") == 0 && vm->terminated_at < o->before) {
+        memcpy(o->ids[o->n], vm->id, ID_CAP);
+        o->n++;
+    }
+    return o->n < ARRAY_LEN(o->ids);
+}
+
+static void sweep(struct fleet *f)
+{
+    struct old_rows *o = calloc(1, sizeof *o);
+    struct err e = ERR_INIT;
+    if (!o)
+        return;
+    o->before = realtime_s() - KEEP_TERMINATED_S;
+    if (store_vm_each(f->store, UINT64_MAX, NULL, 0, collect, o, &e) < 0)
+        log_err(LOG_WARN, &e, "look for old microVMs");
+    for (size_t i = 0; i < o->n; i++) {
+        fleet_remove_tree(f->vms_dir, o->ids[i]);
+        store_vm_delete(f->store, o->ids[i], &e);
+    }
+    free(o);
+}
+
+void *fleet_timer_main(void *arg)
+{
+    struct fleet *f = arg;
+    uint64_t next_sweep = now_ns();
+    pthread_mutex_lock(&f->jlock);
+    while (!f->stop) {
+        f->timer_kick = false;
+        f->next_wake = UINT64_MAX; /* updates from here on are kept */
+        pthread_mutex_unlock(&f->jlock);
+        if (now_ns() >= next_sweep) {
+            sweep(f);
+            next_sweep = now_ns() + SWEEP_EVERY;
+        }
+        uint64_t next = MIN(scan(f), next_sweep);
+        pthread_mutex_lock(&f->jlock);
+        f->next_wake = MIN(f->next_wake, next);
+        while (!f->stop && now_ns() < f->next_wake) {
+            struct timespec ts = {.tv_sec = (time_t)(f->next_wake / NS_PER_S),
+                                  .tv_nsec = (long)(f->next_wake % NS_PER_S)};
+            pthread_cond_timedwait(&f->tcond, &f->jlock, &ts);
+        }
+    }
+    pthread_mutex_unlock(&f->jlock);
+    return NULL;
+}

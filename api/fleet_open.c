@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Start and orderly end of the fleet; see fleet.h. */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/sysinfo.h>
+#include <unistd.h>
+
+#include "../hypervisor/base/fd.h"
+#include "../hypervisor/base/log.h"
+#include "../hypervisor/base/mem.h"
+#include "../hypervisor/base/num.h"
+#include "durable.h"
+#include "fleet_priv.h"
+
+#define STOP_REASON "The host was stopped"
+
+/* The guests use the host's name servers; one that listens only inside the host is of no use.
+ */
+static void read_dns(struct fleet *f)
+{
+    AUTO_FREE char *text = NULL;
+    if (fd_read_file(AT_FDCWD, "/etc/resolv.conf", 65536, &text, NULL, NULL) == 0) {
+        char *save = NULL;
+        for (char *line = strtok_r(text, "\n", &save); line && f->ndns < FLEET_DNS_MAX;
+             line = strtok_r(NULL, "\n", &save)) {
+            unsigned a, b, c, d;
+            if (sscanf(line, " nameserver %3u.%3u.%3u.%3u", &a, &b, &c, &d) == 4 && a < 224 &&
+                a != 127 && b < 256 && c < 256 && d < 256)
+                f->dns[f->ndns++] = a << 24 | b << 16 | c << 8 | d;
+        }
+    }
+    if (f->ndns == 0)
+        log_warn(
+            "microVMs get no name server: /etc/resolv.conf names none that they can reach");
+}
+
+static void host_size(struct fleet *f)
+{
+    struct sysinfo si;
+    long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+    f->host_cpus = cpus > 0 ? (uint32_t)cpus : 1;
+    if (sysinfo(&si) == 0)
+        f->host_mem = (uint64_t)si.totalram * si.mem_unit;
+}
+
+static void lost_parent(void *ctx)
+{
+    (void)ctx;
+    log_error("the privileged parent is gone: stopping");
+    kill(getpid(), SIGTERM);
+}
+
+static int open_all(struct fleet *f, struct err *e)
+{
+    int r = durable_dir(AT_FDCWD, f->c.state_dir, &f->state_dir, e);
+    if (r == 0)
+        r = durable_dir(f->state_dir, "images", &f->images_dir, e);
+    if (r == 0)
+        r = durable_dir(f->state_dir, "vms", &f->vms_dir, e);
+    if (r < 0)
+        return r;
+    f->kernel = open(f->c.kernel, O_RDONLY | O_CLOEXEC);
+    if (f->kernel < 0)
+        return err_sys(e, errno, "open the guest kernel '%s'", f->c.kernel);
+    f->initrd = open(f->c.initrd, O_RDONLY | O_CLOEXEC);
+    if (f->initrd < 0)
+        return err_sys(e, errno, "open the guest's initramfs '%s'", f->c.initrd);
+    read_dns(f);
+    host_size(f);
+    uint64_t mem_max[CTL_VCPUS_MAX + 1] = {0};
+    /* The limit of a process that waits must fit the largest machine it may become. */
+    for (uint32_t mib = 512; mib <= 8192; mib *= 2) {
+        uint32_t vcpus;
+        uint64_t bytes;
+        image_peak(f, mib, &vcpus, &bytes);
+        mem_max[vcpus] = MAX(mem_max[vcpus], bytes);
+    }
+    r = fleet_io_open(&f->io, f->c.parent_sock, lost_parent, NULL, e);
+    if (r == 0)
+        r = pool_open(&f->pool, f->io, mem_max, e);
+    if (r == 0)
+        r = jobs_open(f, e);
+    if (r == 0)
+        r = fleet_reconcile(f, e);
+    if (r == 0)
+        r = jobs_start_timer(f, e);
+    return r;
+}
+
+int fleet_open(struct fleet **ret, const struct fleet_config *c, struct store *s,
+               struct artifacts *a, struct err *e)
+{
+    struct fleet *f = calloc(1, sizeof *f);
+    if (!f)
+        return err_sys(e, ENOMEM, "start the fleet");
+    f->c = *c;
+    f->store = s;
+    f->artifacts = a;
+    f->state_dir = f->images_dir = f->vms_dir = f->kernel = f->initrd = -1;
+    pthread_mutex_init(&f->lock, NULL);
+    int r = open_all(f, e);
+    if (r < 0) {
+        fleet_close(f);
+        return r;
+    }
+    pool_want(f->pool, 1, 3);
+    *ret = f;
+    return 0;
+}
+
+/* One of the tables' microVMs in a state that does not rest over the end of the daemon. */
+static struct fvm *next_live(struct fleet *f)
+{
+    struct fvm *found = NULL;
+    pthread_mutex_lock(&f->lock);
+    for (unsigned b = 0; b < FLEET_BUCKETS && !found; b++) {
+        for (struct fvm *vm = f->by_id[b]; vm && !found; vm = vm->next_id) {
+            pthread_mutex_lock(&vm->lock);
+            if (vm->state != VM_SUSPENDED || vm->busy)
+                found = vm;
+            pthread_mutex_unlock(&vm->lock);
+        }
+    }
+    if (found)
+        found->refs++;
+    pthread_mutex_unlock(&f->lock);
+    return found;
+}
+
+/* What requests may wake is put to sleep, and is there after the next start. */
+static void end_machine(struct fleet *f, struct fvm *vm)
+{
+    struct err e = ERR_INIT;
+    if (vm->row.has_idle && vm->row.auto_resume && vm->row.suspended_seconds &&
+        fleet_begin(vm, EV_SUSPEND, &e) == 0) {
+        int r = vm_suspend(f, vm, &e);
+        fleet_end(vm);
+        if (r == 0)
+            return;
+        log_err(LOG_WARN, &e, "suspend a microVM at the end");
+    }
+    if (fleet_begin(vm, EV_TERMINATE, &e) == 0) {
+        vm_terminate(f, vm, true, STOP_REASON);
+        fleet_end(vm);
+    } else {
+        fleet_vm_forget(f, vm); /* it has ended by itself */
+    }
+}
+
+void fleet_close(struct fleet *f)
+{
+    if (!f)
+        return;
+    if (f->writer_on) {
+        struct fvm *vm;
+        while ((vm = next_live(f))) {
+            end_machine(f, vm);
+            fleet_vm_put(f, vm);
+        }
+        jobs_close(f);
+    }
+    pool_close(f->pool);
+    fleet_io_close(f->io);
+    for (unsigned b = 0; b < FLEET_BUCKETS; b++) {
+        while (f->by_id[b])
+            fleet_vm_forget(f, f->by_id[b]);
+    }
+    image_free_all(f);
+    const int fds[] = {f->state_dir, f->images_dir, f->vms_dir, f->kernel, f->initrd};
+    for (size_t i = 0; i < ARRAY_LEN(fds); i++) {
+        if (fds[i] >= 0)
+            close(fds[i]);
+    }
+    pthread_mutex_destroy(&f->lock);
+    free(f);
+}

@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * What the parts of the fleet share. Lock order: fleet.lock, then a vm's lock,
+ * then those inside io, pool and jobs; none is held over a wait for a guest. An
+ * operation on a microVM sets `busy` and then works without the lock; everybody
+ * else waits on its condition variable.
+ */
+#ifndef DORMOUSE_API_FLEET_PRIV_H
+#define DORMOUSE_API_FLEET_PRIV_H
+
+#include <pthread.h>
+
+#include "applog.h"
+#include "config_json.h"
+#include "fleet.h"
+#include "fleet_io.h"
+#include "fsm.h"
+#include "pool.h"
+#include "uuid.h"
+#include "vmm.h"
+
+#define FLEET_BUCKETS    4096u
+#define FLEET_DNS_MAX    3u
+#define RESTORE_LIMIT_MS 20000 /* load, link and GP_RESTORED together */
+#define FREEZE_LIMIT_MS  30000
+#define SAVE_LIMIT_MS    300000
+#define HOLD_LIMIT_MS    60000 /* fleet_acquire on a microVM that is not up yet */
+
+/* ---- images ------------------------------------------------------------------- */
+
+struct image { /* a built version with its files open; shared by all its microVMs */
+    struct image *next;
+    unsigned refs; /* fleet.lock */
+    char name[NAME_CAP], file_id[40];
+    uint32_t major;
+    uint32_t vcpus;
+    uint64_t mem_bytes, disk_bytes;
+    int base, disk, boot, mem; /* base file, frozen layers, memory snapshot */
+    struct image_config config;
+};
+
+struct image_meta { /* images/<file_id>/meta */
+    char base[16];
+    uint32_t vcpus;
+    uint64_t mem_bytes;
+};
+
+/* ---- microVMs ----------------------------------------------------------------- */
+
+struct fvm {
+    struct fleet *f;
+    struct fvm *next_id, *next_label; /* hash chains; fleet.lock */
+    unsigned refs;                    /* fleet.lock */
+    pthread_mutex_t lock;
+    pthread_cond_t cond;
+    enum vm_state state;
+    bool busy;        /* an operation owns it */
+    bool kill_wanted; /* terminate came while busy */
+    bool lost_queued;
+    bool admitted; /* counts as memory in use; fleet.lock */
+    char kill_reason[REASON_CAP];
+    struct store_vm row;
+    struct image *image; /* NULL until first used */
+    struct vmm *vmm;     /* NULL unless a process runs it */
+    int dir;             /* vms/<id>, -1 */
+    unsigned in_flight;
+    uint64_t idle_since; /* now_ns() of the last activity */
+    struct applog log;
+};
+
+struct phases { /* where the time of a start or resume went, ns */
+    uint64_t begin, embryo, load, guest, hook, end;
+    bool pooled;
+};
+
+/* ---- jobs --------------------------------------------------------------------- */
+
+enum job_kind { JOB_START, JOB_IDLE, JOB_EXPIRE, JOB_STALE, JOB_LOST, JOB_BUILD };
+
+struct job {
+    struct job *next;
+    enum job_kind kind;
+    struct fvm *vm; /* with a reference */
+    char image[NAME_CAP];
+    uint32_t major;
+};
+
+/* A row on its way to the store beside other work. */
+struct row_write {
+    struct row_write *next;
+    const struct store_vm *row;
+    bool done;
+    int result;
+    struct err err;
+};
+
+struct job_queue {
+    struct job *head, **tail;
+    unsigned threads, idle, max;
+};
+
+struct fleet {
+    struct fleet_config c;
+    struct store *store;
+    struct artifacts *artifacts;
+    struct fleet_io *io;
+    struct pool *pool;
+    int state_dir, images_dir, vms_dir;
+    int kernel, initrd;
+    uint32_t dns[FLEET_DNS_MAX];
+    unsigned ndns;
+    uint32_t host_cpus;
+    uint64_t host_mem;
+
+    pthread_mutex_t lock;
+    struct fvm *by_id[FLEET_BUCKETS], *by_label[FLEET_BUCKETS];
+    struct image *images;
+    uint64_t mem_live; /* baseline bytes of machines that run */
+    unsigned live;
+
+    pthread_mutex_t jlock;
+    pthread_cond_t jcond, wcond, tcond;
+    bool stop, timer_kick;
+    struct job_queue lives, builds;
+    struct row_write *writes, **writes_tail;
+    uint64_t next_wake; /* when the timers look next; jlock */
+    pthread_t timer_thread, writer_thread;
+    bool timer_on, writer_on;
+    unsigned workers; /* threads that run; they end on stop */
+};
+
+/* fleet.c */
+struct fvm *fleet_vm_new(struct fleet *f, struct store_vm *row); /* takes the row's strings */
+void fleet_vm_put(struct fleet *f, struct fvm *vm);
+void fleet_vm_forget(struct fleet *f, struct fvm *vm); /* out of the tables */
+void fleet_vm_lost(void *ctx); /* from the I/O thread, ctx: struct fvm */
+/* -ENOSPC when the host cannot take one more; unadmit may be called at any time. */
+int fleet_admit(struct fleet *f, struct fvm *vm, struct err *e);
+void fleet_unadmit(struct fleet *f, struct fvm *vm);
+/* Waits until nobody is at work on it, asks the table, takes it. -EINVAL with a sentence. */
+int fleet_begin(struct fvm *vm, enum vm_event ev, struct err *e);
+/* Moves on while busy; the row's state follows. */
+void fleet_step(struct fvm *vm, enum vm_event ev);
+void fleet_end(struct fvm *vm); /* not busy any more */
+
+/* fleet_run.c: the caller holds `busy`; they leave it in a state that rests */
+int vm_start(struct fleet *f, struct fvm *vm);
+int vm_suspend(struct fleet *f, struct fvm *vm, struct err *e);
+int vm_resume(struct fleet *f, struct fvm *vm, struct err *e);
+/* State must be one from which EV_TERMINATE leads on, or TERMINATING. */
+void vm_terminate(struct fleet *f, struct fvm *vm, bool hook, const char *reason);
+
+/* fleet_guest.c: what is said to the guest */
+int guest_restored(struct fleet *f, struct vmm *v, const struct fvm *vm, bool fresh,
+                   const char *name, struct err *e);
+int guest_net(struct fleet *f, struct vmm *v, const char *hostname, struct err *e);
+int guest_freeze(struct vmm *v, bool image, struct err *e);
+/* 0 when the application answered 200, else the sentence for stateReason is in e. */
+int guest_hook(struct vmm *v, const struct image_config *c, enum image_hook_id hook,
+               const char *vm_id, const char *payload, struct err *e);
+void iso_duration(uint32_t seconds, char *ret, size_t cap);
+/* Restores a process into a machine: image layers, optional session layer and disk. */
+struct restore_fds {
+    int console, session_mem, session_disk; /* -1: none */
+};
+int guest_load(struct vmm *v, const struct image *img, const struct restore_fds *fds,
+               struct err *e);
+/* First message on a stream of its own, and the guest's answer to it; not a byte more is read.
+ */
+int guest_stream_begin(struct glink *g, uint16_t type, const struct tlv_writer *w,
+                       uint64_t deadline, struct err *e);
+/* Full or difference snapshot of a frozen guest into dir/name, published durably. */
+int guest_save(struct vmm *v, bool full, int dir, const char *name, struct ctl_saved *ret,
+               struct err *e);
+
+/* fleet_image.c */
+int image_get(struct fleet *f, const char *name, uint32_t major, struct image **ret,
+              struct err *e);
+void image_put(struct fleet *f, struct image *img);
+void image_free_all(struct fleet *f);
+int image_meta_write(int dir, const struct image_meta *m, struct err *e);
+int image_meta_read(int dir, struct image_meta *m, struct err *e);
+int image_base_open(struct fleet *f, const char *base, int *ret_fd, uint64_t *ret_size,
+                    struct err *e);
+/* Peak size of a machine for a baseline, capped by this host. */
+void image_peak(const struct fleet *f, uint32_t mem_mib, uint32_t *vcpus, uint64_t *mem_bytes);
+int fleet_remove_tree(int parent, const char *name); /* a flat directory; 0, or -errno */
+int overlay_make(int dir, const char *name, uint64_t size, int *ret_fd, struct err *e);
+
+/* fleet_jobs.c */
+int jobs_open(struct fleet *f, struct err *e);
+int jobs_start_timer(struct fleet *f, struct err *e);
+void jobs_close(struct fleet *f);
+void job_push(struct fleet *f, enum job_kind kind, struct fvm *vm, const char *image,
+              uint32_t major);
+void row_write_begin(struct fleet *f, struct row_write *w, const struct store_vm *row);
+int row_write_end(struct fleet *f, struct row_write *w, struct err *e);
+
+/* fleet_idle.c */
+void *fleet_timer_main(void *arg);
+/* Something of this microVM became due earlier than it was. */
+void fleet_timer_update(struct fleet *f, const struct fvm *vm);
+
+/* fleet_build.c */
+void fleet_build_job(struct fleet *f, const char *image, uint32_t major);
+/* The end of a build in the rows of version and image; reason NULL: it succeeded. */
+int fleet_build_result(struct fleet *f, struct store_version *v, const char *reason,
+                       struct err *e);
+
+/* reconcile.c */
+int fleet_reconcile(struct fleet *f, struct err *e);
+
+double realtime_s(void);
+
+#endif

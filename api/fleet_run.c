@@ -1,0 +1,389 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Start, suspend, resume and end of one microVM. The caller owns it (busy).
+ * Rows are written last when something became true, first when something is
+ * about to be undone, so that after a crash the row never promises more than
+ * the files hold:
+ *     suspended: vms/<id>/mem.snap.<generation> and disk.ovl, with that generation in the row;
+ *     a resume writes the next generation before anything else counts, so files of the
+ *     generation before are not taken for a suspended session once the disk may have changed.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "../hypervisor/base/log.h"
+#include "../hypervisor/base/mem.h"
+#include "fleet_priv.h"
+
+static void snap_name(char ret[40], uint64_t generation)
+{
+    snprintf(ret, 40, "mem.snap.%llu", (unsigned long long)generation);
+}
+
+static int write_row(struct fleet *f, struct fvm *vm, enum vm_state state, struct err *e)
+{
+    snprintf(vm->row.state, sizeof vm->row.state, "%s", fsm_name(state));
+    int r = store_vm_set(f->store, &vm->row, NULL, e);
+    if (r < 0 && e)
+        log_err(LOG_ERROR, e, "write the state of a microVM");
+    return r;
+}
+
+/* ---- the process ---- */
+
+static void on_log(void *ctx, const struct gp_line *line)
+{
+    struct fvm *vm = ctx;
+    applog_line(&vm->log, line);
+}
+
+static int take_process(struct fleet *f, struct fvm *vm, struct phases *ph, struct err *e)
+{
+    struct vmm *v;
+    int r = pool_take(f->pool, vm->image->vcpus, &v, &ph->pooled, e);
+    if (r < 0)
+        return r;
+    ph->embryo = now_ns();
+    v->on_log = on_log;
+    v->on_lost = fleet_vm_lost;
+    v->ctx = vm;
+    pthread_mutex_lock(&vm->lock);
+    bool unwanted = vm->kill_wanted;
+    if (!unwanted) {
+        vm->vmm = v;
+        vm->lost_queued = false;
+        vm->row.ip = priv_slot_ip(v->slot);
+    }
+    pthread_mutex_unlock(&vm->lock);
+    if (unwanted) {
+        vmm_free(v);
+        return err_set(e, ECANCELED, "terminated while it started");
+    }
+    return 0;
+}
+
+static void drop_process(struct fleet *f, struct fvm *vm)
+{
+    pthread_mutex_lock(&vm->lock);
+    struct vmm *v = vm->vmm;
+    vm->vmm = NULL;
+    vm->row.ip = 0;
+    pthread_mutex_unlock(&vm->lock);
+    fleet_unadmit(f, vm);
+    vmm_free(v);
+}
+
+static int open_console(struct fvm *vm, struct err *e)
+{
+    int fd = openat(vm->dir, "console.log", O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    return fd < 0 ? err_sys(e, errno, "open the console log") : fd;
+}
+
+static void log_phases(const struct fvm *vm, const char *what, const struct phases *p)
+{
+#define MS(a, b) ((double)((b) - (a)) / 1e6)
+    log_info("%s %s in %.2f ms (embryo %.2f%s, load %.2f, guest %.2f, hook %.2f, end %.2f)",
+             vm->row.id, what, MS(p->begin, p->end), MS(p->begin, p->embryo),
+             p->pooled ? "" : " not pooled", MS(p->embryo, p->load), MS(p->load, p->guest),
+             MS(p->guest, p->hook), MS(p->hook, p->end));
+#undef MS
+}
+
+/* The guest runs: requests may come in. The row follows. */
+static int now_running(struct fleet *f, struct fvm *vm, enum vm_event ev, struct err *e)
+{
+    struct vmm *v = vm->vmm;
+    if (v->dead || v->app_ended)
+        return err_set(e, ECONNRESET, "%s", v->reason);
+    fleet_io_attach(f->io, v);
+    pthread_mutex_lock(&vm->lock);
+    bool unwanted = vm->kill_wanted;
+    vm->idle_since = now_ns();
+    pthread_mutex_unlock(&vm->lock);
+    if (unwanted)
+        return err_set(e, ECANCELED, "terminated while it started");
+    fleet_step(vm, ev);
+    return 0;
+}
+
+/* ---- start ---- */
+
+static int start(struct fleet *f, struct fvm *vm, struct phases *ph, struct err *e)
+{
+    if (mkdirat(f->vms_dir, vm->row.id, 0700) < 0 && errno != EEXIST)
+        return err_sys(e, errno, "make the microVM's directory");
+    vm->dir = openat(f->vms_dir, vm->row.id, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (vm->dir < 0)
+        return err_sys(e, errno, "open the microVM's directory");
+    applog_open(&vm->log, vm->dir);
+    AUTO_CLOSE int disk = -1;
+    AUTO_CLOSE int console = open_console(vm, e);
+    if (console < 0)
+        return -e->num;
+    int r = overlay_make(vm->dir, "disk.ovl", vm->image->disk_bytes, &disk, e);
+    if (r == 0)
+        r = take_process(f, vm, ph, e);
+    if (r < 0)
+        return r;
+    const struct restore_fds rf = {.console = console, .session_mem = -1, .session_disk = disk};
+    if ((r = guest_load(vm->vmm, vm->image, &rf, e)) < 0)
+        return r;
+    ph->load = now_ns();
+    vm->row.generation = 1;
+    if ((r = guest_restored(f, vm->vmm, vm, true, vm->row.id, e)) < 0)
+        return r;
+    ph->guest = now_ns();
+    if ((r = guest_hook(vm->vmm, &vm->image->config, IMAGE_HOOK_RUN, vm->row.id,
+                        vm->row.payload, e)) < 0)
+        return r;
+    ph->hook = now_ns();
+    return now_running(f, vm, EV_STARTED, e);
+}
+
+int vm_start(struct fleet *f, struct fvm *vm)
+{
+    struct err e = ERR_INIT;
+    struct phases ph = {.begin = now_ns()};
+    int r = start(f, vm, &ph, &e);
+    ph.end = now_ns();
+    if (r == 0) {
+        write_row(f, vm, VM_RUNNING, &e);
+        log_phases(vm, "started", &ph);
+    } else {
+        if (!vm->kill_wanted)
+            log_err(LOG_WARN, &e, vm->row.id);
+        fleet_step(vm, EV_TERMINATE);
+        vm_terminate(f, vm, false, vm->kill_wanted ? vm->kill_reason : e.msg);
+    }
+    pool_refill(f->pool);
+    return r;
+}
+
+/* ---- suspend ---- */
+
+static int sync_disk(struct fvm *vm, struct err *e)
+{
+    AUTO_CLOSE int fd = openat(vm->dir, "disk.ovl", O_RDWR | O_CLOEXEC);
+    if (fd < 0 || fdatasync(fd) < 0)
+        return err_sys(e, errno, "make the disk durable");
+    return 0;
+}
+
+/* Frozen guest -> files of `generation`, and the row that says so. */
+static int save_session(struct fleet *f, struct fvm *vm, struct ctl_saved *saved, struct err *e)
+{
+    char name[40];
+    snap_name(name, vm->row.generation);
+    int r = guest_save(vm->vmm, false, vm->dir, name, saved, e);
+    if (r == 0)
+        r = sync_disk(vm, e);
+    if (r < 0)
+        return r;
+    uint32_t ip = vm->row.ip;
+    vm->row.suspended_at = realtime_s();
+    vm->row.ip = 0;
+    if ((r = write_row(f, vm, VM_SUSPENDED, e)) < 0) {
+        vm->row.suspended_at = 0;
+        vm->row.ip = ip;
+        unlinkat(vm->dir, name, 0);
+        return r;
+    }
+    if (vm->row.generation > 1) {
+        snap_name(name, vm->row.generation - 1);
+        unlinkat(vm->dir, name, 0);
+    }
+    return 0;
+}
+
+/* Back to work after a suspend that failed half-way. */
+static void undo_freeze(struct vmm *v)
+{
+    struct gp_reply reply;
+    uint64_t deadline = deadline_ms(RESTORE_LIMIT_MS);
+    vmm_call(v, CTL_RESUME, NULL, 0, NULL, 0, deadline, NULL, NULL);
+    vmm_guest(v, GP_THAW, NULL, deadline, &reply, NULL);
+}
+
+int vm_suspend(struct fleet *f, struct fvm *vm, struct err *e)
+{
+    struct vmm *v = vm->vmm;
+    struct ctl_saved saved = {.file_bytes = 0};
+    uint64_t begin = now_ns();
+    fleet_io_detach(f->io, v);
+    int r = guest_hook(v, &vm->image->config, IMAGE_HOOK_SUSPEND, vm->row.id, NULL, e);
+    uint64_t hook = now_ns();
+    bool frozen = r == 0;
+    if (r == 0)
+        r = guest_freeze(v, false, e);
+    if (r == 0 && v->app_ended)
+        r = err_set(e, ECONNRESET, "%s", v->reason);
+    uint64_t freeze = now_ns();
+    if (r == 0)
+        r = save_session(f, vm, &saved, e);
+    uint64_t end = now_ns();
+    if (r == 0) {
+        drop_process(f, vm);
+        fleet_step(vm, EV_SUSPENDED);
+        log_info("%s suspended in %.2f ms (hook %.2f, freeze %.2f, save %.2f, paused %.2f), "
+                 "%.1f MiB",
+                 vm->row.id, (double)(end - begin) / 1e6, (double)(hook - begin) / 1e6,
+                 (double)(freeze - hook) / 1e6, (double)(end - freeze) / 1e6,
+                 (double)saved.pause_ns / 1e6, (double)saved.file_bytes / 1048576);
+        return 0;
+    }
+    if (frozen && !v->dead)
+        undo_freeze(v);
+    if (v->dead || v->app_ended || vm->kill_wanted) {
+        fleet_step(vm, EV_TERMINATE);
+        vm_terminate(f, vm, false, vm->kill_wanted ? vm->kill_reason : v->reason);
+        return r;
+    }
+    fleet_io_attach(f->io, v);
+    fleet_step(vm, EV_SUSPEND_FAILED);
+    pthread_mutex_lock(&vm->lock);
+    vm->idle_since = now_ns(); /* try again after another idle time, not at once */
+    pthread_mutex_unlock(&vm->lock);
+    applog_say(&vm->log, "suspend failed: %s", e->msg);
+    return r;
+}
+
+/* ---- resume ---- */
+
+static int load_session(struct fleet *f, struct fvm *vm, struct row_write *w,
+                        struct store_vm *row, struct phases *ph, bool *ret_ran, struct err *e)
+{
+    char name[40];
+    snap_name(name, vm->row.generation);
+    if (vm->dir < 0)
+        return err_set(e, ENOENT, "the files of the suspended microVM are gone");
+    AUTO_CLOSE int mem = openat(vm->dir, name, O_RDONLY | O_CLOEXEC);
+    AUTO_CLOSE int disk = openat(vm->dir, "disk.ovl", O_RDWR | O_CLOEXEC);
+    if (mem < 0 || disk < 0)
+        return err_sys(e, errno, "open the files of the suspended microVM");
+    AUTO_CLOSE int console = open_console(vm, e);
+    if (console < 0)
+        return -e->num;
+    int r = take_process(f, vm, ph, e);
+    if (r < 0)
+        return r;
+    /* Beside the restore: from this row on the files count as used. */
+    *row = vm->row;
+    row->generation++;
+    row->suspended_at = 0;
+    if (!vm->image->config.hooks[IMAGE_HOOK_RESUME].enabled)
+        snprintf(row->state, sizeof row->state, "%s", fsm_name(VM_RUNNING));
+    row_write_begin(f, w, row);
+    const struct restore_fds rf = {
+        .console = console, .session_mem = mem, .session_disk = disk};
+    if ((r = guest_load(vm->vmm, vm->image, &rf, e)) < 0)
+        return r;
+    *ret_ran = true;
+    ph->load = now_ns();
+    vm->row.generation++;
+    vm->row.suspended_at = 0;
+    if ((r = guest_restored(f, vm->vmm, vm, false, vm->row.id, e)) < 0)
+        return r;
+    ph->guest = now_ns();
+    return 0;
+}
+
+/* The application refused to continue: back to sleep with what it is now. */
+static int sleep_again(struct fleet *f, struct fvm *vm, struct err *e)
+{
+    struct ctl_saved saved;
+    int r = guest_freeze(vm->vmm, false, e);
+    if (r == 0)
+        r = save_session(f, vm, &saved, e);
+    if (r == 0)
+        drop_process(f, vm);
+    return r;
+}
+
+int vm_resume(struct fleet *f, struct fvm *vm, struct err *e)
+{
+    struct phases ph = {.begin = now_ns()};
+    struct row_write w = {.done = true};
+    struct store_vm row;
+    struct err werr = ERR_INIT;
+    bool ran = false, hook = false;
+    int r = fleet_admit(f, vm, e);
+    if (r == 0)
+        r = load_session(f, vm, &w, &row, &ph, &ran, e);
+    if (r == 0) {
+        r = guest_hook(vm->vmm, &vm->image->config, IMAGE_HOOK_RESUME, vm->row.id, NULL, e);
+        hook = r < 0;
+    }
+    ph.hook = now_ns();
+    if (r == 0)
+        r = now_running(f, vm, EV_RESUMED, e);
+    bool begun = w.row != NULL;
+    int wr = begun ? row_write_end(f, &w, &werr) : 0;
+    ph.end = now_ns();
+    if (r == 0) {
+        if (wr < 0)
+            log_err(LOG_ERROR, &werr, "write the state of a resumed microVM");
+        if (vm->image->config.hooks[IMAGE_HOOK_RESUME].enabled)
+            write_row(f, vm, VM_RUNNING, &werr);
+        else
+            snprintf(vm->row.state, sizeof vm->row.state, "%s", fsm_name(VM_RUNNING));
+        log_phases(vm, "resumed", &ph);
+        pool_refill(f->pool);
+        return 0;
+    }
+    log_err(LOG_WARN, e, vm->row.id);
+    bool asleep = !ran;
+    if (ran && hook && !vm->vmm->dead && !vm->vmm->app_ended && !vm->kill_wanted)
+        asleep = sleep_again(f, vm, &werr) == 0;
+    if (!asleep || vm->kill_wanted) {
+        char reason[REASON_CAP];
+        snprintf(reason, sizeof reason, "%s", vm->kill_wanted ? vm->kill_reason : e->msg);
+        fleet_step(vm, EV_TERMINATE);
+        vm_terminate(f, vm, false, reason);
+    } else {
+        drop_process(f, vm); /* sleep_again() has, a failed load has not */
+        if (!ran && begun)
+            write_row(f, vm, VM_SUSPENDED, &werr);
+        applog_say(&vm->log, "resume failed: %s", e->msg);
+        fleet_step(vm, EV_RESUME_FAILED);
+    }
+    pool_refill(f->pool);
+    return r;
+}
+
+/* ---- end ---- */
+
+void vm_terminate(struct fleet *f, struct fvm *vm, bool hook, const char *reason)
+{
+    struct err e = ERR_INIT;
+    struct vmm *v = vm->vmm;
+    char name[40];
+    snprintf(vm->row.reason, sizeof vm->row.reason, "%s", reason);
+    reason = vm->row.reason; /* the caller's may go with the process */
+    write_row(f, vm, VM_TERMINATING, &e);
+    if (v && v->attached)
+        fleet_io_detach(f->io, v);
+    if (v && hook && !v->dead && !v->app_ended &&
+        guest_hook(v, &vm->image->config, IMAGE_HOOK_TERMINATE, vm->row.id, NULL, &e) < 0)
+        applog_say(&vm->log, "%s", e.msg);
+    drop_process(f, vm);
+    if (vm->dir >= 0) {
+        if (reason[0])
+            applog_say(&vm->log, "terminated: %s", reason);
+        unlinkat(vm->dir, "disk.ovl", 0);
+        for (uint64_t g = vm->row.generation > 2 ? vm->row.generation - 2 : 1;
+             g <= vm->row.generation; g++) {
+            snap_name(name, g);
+            unlinkat(vm->dir, name, 0);
+        }
+    }
+    vm->row.terminated_at = realtime_s();
+    vm->row.suspended_at = 0;
+    write_row(f, vm, VM_TERMINATED, &e);
+    fleet_step(vm, EV_TERMINATED);
+    fleet_vm_forget(f, vm);
+    log_info("%s terminated%s%s", vm->row.id, reason[0] ? ": " : "", reason);
+}
