@@ -174,7 +174,7 @@ static int read_entry(int fd, uint32_t dir_off, const struct entry *en, size_t l
 int zip_open(int fd, uint64_t size, const char *name, size_t limit, struct zip_info *ret,
              char **ret_text, size_t *ret_len, struct err *e)
 {
-    struct end end;
+    struct end end = {0};
     int r = find_end(fd, size, &end, e);
     if (r < 0)
         return r;

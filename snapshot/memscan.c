@@ -13,6 +13,13 @@
 
 #include "../hypervisor/base/fd.h"
 
+/* musl takes the request as int, glibc as unsigned long. */
+#ifdef __GLIBC__
+#define SCAN_REQUEST PAGEMAP_SCAN
+#else
+#define SCAN_REQUEST (int)PAGEMAP_SCAN
+#endif
+
 #define PAGE        4096u
 #define REGIONS     128u
 #define BATCH       512u /* entries of the pagemap at a time */
@@ -71,7 +78,7 @@ int memscan_anonymous(int pagemap_fd, const void *mem, uint64_t len, uint64_t *b
                               .category_anyof_mask = PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
                               .return_mask = PAGE_IS_PRESENT};
     while (arg.start < arg.end) {
-        int n = ioctl(pagemap_fd, (int)PAGEMAP_SCAN, &arg);
+        int n = ioctl(pagemap_fd, SCAN_REQUEST, &arg);
         if (n < 0 && (errno == ENOTTY || errno == EINVAL) && arg.start == (uintptr_t)mem)
             return memscan_anonymous_read(pagemap_fd, mem, len, bitmap, e);
         if (n < 0)
