@@ -19,20 +19,20 @@ APT_KEYRING=/usr/share/keyrings/debian-archive-keyring.gpg
 APT_LISTS_MAX_AGE_MIN=1440
 
 # Addresses and releases of Debian's own archive in this machine's sources, others left out.
-# Release data is missing until the first `apt-get update`: then go by the release's name.
+# Origins are unknown until the first `apt-get update`: then go by names, so that a third party
+# that calls its release "stable" is not taken for Debian.
 apt_machine_sources() {
     # shellcheck disable=SC2016 # apt expands these
     {
-        apt-get indextargets --format '$(ORIGIN) $(RELEASE) $(SITE)' 'Created-By: Packages'
-        apt-get indextargets --no-release-info --format '? $(RELEASE) $(SITE)' \
+        apt-get indextargets --format '$(ORIGIN) $(COMPONENT) $(RELEASE) $(SITE)' \
+            'Created-By: Packages'
+        apt-get indextargets --no-release-info --format '? $(COMPONENT) $(RELEASE) $(SITE)' \
             'Created-By: Packages' || true
     } 2>/dev/null | awk '
-        $1 != "Debian" && $1 != "?" { next }
-        $3 !~ /^(https?|mirror\+https?|tor\+https?|ftp):/ { next }
-        $2 !~ /^(bullseye|bookworm|trixie|forky|duke|sid|testing|(un|(old)*)stable)([-\/]|$)/ {
-            next
-        }
-        { print $2, $3 }'
+        $2 != "main" || $4 !~ /^(https?|mirror\+https?|tor\+https?|ftp):/ { next }
+        $1 != "Debian" && !($1 == "?" && $4 ~ /\/debian(-security)?(\/|$)/) { next }
+        { name = $3; sub(/-(updates|security)$/, "", name) }
+        name ~ /^(bullseye|bookworm|trixie|forky|sid|testing|(un|(old)*)stable)$/ { print $3, $4 }'
 }
 
 apt_mirror() {
@@ -41,7 +41,7 @@ apt_mirror() {
         site=$(apt_machine_sources | awk '$1 !~ /security/ && !n++ { print $2 }')
     fi
     [ -n "$site" ] ||
-        die "apt knows no Debian mirror on this machine; set DORMOUSE_MIRROR to its address"
+        die "apt knows no Debian mirror here; run apt-get update, or set DORMOUSE_MIRROR"
     printf '%s\n' "${site%/}"
 }
 

@@ -134,7 +134,7 @@ build_muslroot() {
     (cd "$work" && ls debs/*.deb src/*.tar.?z) | sed 's|.*/||' >"$out/packages"
 }
 
-key=$(cache_key tools/muslroot.sh tools/apt-private.sh -- "$(${CROSS}gcc -dumpfullversion)" \
-    "$GCC_INCLUDE" "$CLANG_INCLUDE")
+key=$(cache_key tools/muslroot.sh -- "$(declare -f apt_unpack copy_uapi_headers)" \
+    "$(${CROSS}gcc -dumpfullversion)" "$GCC_INCLUDE" "$CLANG_INCLUDE")
 cache_entry musl "$key" build_muslroot
 cache_link musl

@@ -207,15 +207,16 @@ build_native() {
 case ${1:-} in
 "")
     command -v ${CROSS}gcc >/dev/null || die "${CROSS}gcc is missing; run: make deps"
-    key=$(cache_key tools/sysroot.sh tools/apt-private.sh -- "$(${CROSS}gcc -dumpfullversion)" \
-        "$GCC_INCLUDE")
+    key=$(cache_key tools/sysroot.sh -- "$(declare -f apt_unpack copy_uapi_headers)" \
+        "$(${CROSS}gcc -dumpfullversion)" "$GCC_INCLUDE")
     cache_entry sysroot "$key" build_sysroot
     cache_link sysroot
     ;;
 native)
     ARCH=$(dpkg --print-architecture)
     TRIPLET=$(gcc -dumpmachine)
-    key=$(cache_key tools/sysroot.sh tools/apt-private.sh -- "$ARCH" "$(gcc -dumpfullversion)")
+    key=$(cache_key tools/sysroot.sh -- "$(declare -f apt_unpack copy_uapi_headers)" \
+        "$ARCH" "$(gcc -dumpfullversion)")
     cache_entry sysroot-native "$key" build_native
     cache_link sysroot-native
     ;;
