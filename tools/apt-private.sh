@@ -32,7 +32,7 @@ apt_machine_sources() {
         $2 != "main" || $4 !~ /^(https?|mirror\+https?|tor\+https?|ftp):/ { next }
         $1 != "Debian" && !($1 == "?" && $4 ~ /\/debian(-security)?(\/|$)/) { next }
         { name = $3; sub(/-(updates|security)$/, "", name) }
-        name ~ /^(bullseye|bookworm|trixie|forky|sid|testing|(un|(old)*)stable)$/ { print $3, $4 }'
+        name ~ /^(bookworm|trixie|forky|sid|testing|(un|(old)*)stable)$/ { print $3, $4 }'
 }
 
 apt_mirror() {
