@@ -135,11 +135,11 @@ static void set_high(uint64_t *reg, uint32_t val)
 
 static void write_queue(struct virtio *v, uint64_t off, uint32_t val)
 {
-    struct virtio_regs *q = &v->regs[v->queue_sel];
     if (v->queue_sel >= v->ops->nqueues) {
         v->bad_accesses++;
         return;
     }
+    struct virtio_regs *q = &v->regs[v->queue_sel];
     if (off == REG_QUEUE_READY) {
         if (val == 0 && !(v->status & ST_DRIVER_OK))
             q->ready = false;

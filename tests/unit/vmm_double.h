@@ -118,14 +118,14 @@ struct test_vm {
     uint64_t features;
 };
 
-static void test_kicked(void *ctx)
+static void tv_kicked(void *ctx)
 {
     struct test_vm *t = ctx;
     if (t->dev)
         t->dev->ops->kicked(t->dev);
 }
 
-static inline void test_vm_init(struct test_vm *t)
+static inline void tv_vm_init(struct test_vm *t)
 {
     memset(t, 0, sizeof *t);
     t->mem.size = TEST_RAM;
@@ -133,15 +133,15 @@ static inline void test_vm_init(struct test_vm *t)
         mmap(NULL, TEST_RAM, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (t->mem.host == MAP_FAILED || ring_open(&t->ring, 64, NULL) < 0)
         abort();
-    ring_on_kick(t->ring, test_kicked, t);
+    ring_on_kick(t->ring, tv_kicked, t);
 }
 
-static inline struct dev_env test_env(struct test_vm *t)
+static inline struct dev_env tv_env(struct test_vm *t)
 {
     return (struct dev_env){.mem = &t->mem, .bus = &t->bus, .ring = t->ring, .vm_fd = -1};
 }
 
-static inline void test_vm_free(struct test_vm *t)
+static inline void tv_vm_free(struct test_vm *t)
 {
     if (t->dev)
         t->dev->ops->free(t->dev);
@@ -149,7 +149,7 @@ static inline void test_vm_free(struct test_vm *t)
     munmap(t->mem.host, t->mem.size);
 }
 
-static inline void test_turn(struct test_vm *t, bool wait)
+static inline void tv_turn(struct test_vm *t, bool wait)
 {
     struct err e = ERR_INIT;
     if (ring_turn(t->ring, wait, &e) < 0) {
@@ -169,12 +169,12 @@ enum {
     T_NOTIFY = 0x50,
 };
 
-static inline uint32_t test_read(struct test_vm *t, uint32_t off)
+static inline uint32_t tv_read(struct test_vm *t, uint32_t off)
 {
     return (uint32_t)bus_read(&t->bus, MAP_VIRTIO + off, 4);
 }
 
-static inline void test_write(struct test_vm *t, uint32_t off, uint32_t val)
+static inline void tv_write(struct test_vm *t, uint32_t off, uint32_t val)
 {
     bus_write(&t->bus, MAP_VIRTIO + off, 4, val);
 }
@@ -184,75 +184,75 @@ struct test_reset {
     atomic_bool done;
 };
 
-static void *test_reset_thread(void *arg)
+static void *tv_reset_thread(void *arg)
 {
     struct test_reset *r = arg;
-    test_write(r->t, T_STATUS, 0);
+    tv_write(r->t, T_STATUS, 0);
     atomic_store(&r->done, true);
     ring_kick(r->t->ring);
     return NULL;
 }
 
 /* A reset holds its writer until the I/O thread, here the caller, has let go. */
-static inline void test_reset(struct test_vm *t)
+static inline void tv_reset(struct test_vm *t)
 {
     struct test_reset r = {.t = t};
     pthread_t thread;
-    if (pthread_create(&thread, NULL, test_reset_thread, &r) != 0)
+    if (pthread_create(&thread, NULL, tv_reset_thread, &r) != 0)
         abort();
     while (!atomic_load(&r.done))
-        test_turn(t, true);
+        tv_turn(t, true);
     pthread_join(thread, NULL);
     memset(t->q, 0, sizeof t->q);
 }
 
-static inline void test_queue_write(struct test_vm *t, unsigned i, uint16_t size)
+static inline void tv_queue_write(struct test_vm *t, unsigned i, uint16_t size)
 {
     uint64_t base = MEM_BASE + 0x100000ull + i * 0x10000ull;
     t->q[i] = (struct test_queue){.desc = base, .avail = base + 0x4000, .used = base + 0x8000};
     memset(mem_at(&t->mem, base, 0x10000), 0, 0x10000);
-    test_write(t, T_QUEUE_SEL, i);
-    test_write(t, T_QUEUE_NUM, size);
+    tv_write(t, T_QUEUE_SEL, i);
+    tv_write(t, T_QUEUE_NUM, size);
     const uint64_t at[3] = {t->q[i].desc, t->q[i].avail, t->q[i].used};
     for (unsigned k = 0; k < 3; k++) {
-        test_write(t, 0x80 + 0x10 * k, (uint32_t)at[k]);
-        test_write(t, 0x84 + 0x10 * k, (uint32_t)(at[k] >> 32));
+        tv_write(t, 0x80 + 0x10 * k, (uint32_t)at[k]);
+        tv_write(t, 0x84 + 0x10 * k, (uint32_t)(at[k] >> 32));
     }
-    test_write(t, T_QUEUE_READY, 1);
+    tv_write(t, T_QUEUE_READY, 1);
 }
 
 /* As a driver does it; false when the device does not agree. */
-static inline bool test_negotiate(struct test_vm *t, uint64_t features)
+static inline bool tv_negotiate(struct test_vm *t, uint64_t features)
 {
     t->features = features;
-    test_write(t, T_STATUS, 1);
-    test_write(t, T_STATUS, 1 | 2);
+    tv_write(t, T_STATUS, 1);
+    tv_write(t, T_STATUS, 1 | 2);
     for (uint32_t i = 0; i < 2; i++) {
-        test_write(t, 0x24, i);
-        test_write(t, 0x20, (uint32_t)(features >> (32 * i)));
+        tv_write(t, 0x24, i);
+        tv_write(t, 0x20, (uint32_t)(features >> (32 * i)));
     }
-    test_write(t, T_STATUS, 1 | 2 | 8);
-    return test_read(t, T_STATUS) & 8;
+    tv_write(t, T_STATUS, 1 | 2 | 8);
+    return tv_read(t, T_STATUS) & 8;
 }
 
-static inline void test_driver_ok(struct test_vm *t)
+static inline void tv_driver_ok(struct test_vm *t)
 {
-    test_write(t, T_STATUS, 1 | 2 | 8 | 4);
-    test_turn(t, false);
-    test_turn(t, false);
+    tv_write(t, T_STATUS, 1 | 2 | 8 | 4);
+    tv_turn(t, false);
+    tv_turn(t, false);
 }
 
 #define TEST_F_VERSION_1 (1ull << 32)
 #define TEST_F_EVENT_IDX (1ull << 29)
 #define TEST_F_INDIRECT  (1ull << 28)
 
-static inline bool test_activate(struct test_vm *t, uint64_t features, unsigned nqueues)
+static inline bool tv_activate(struct test_vm *t, uint64_t features, unsigned nqueues)
 {
-    if (!test_negotiate(t, features))
+    if (!tv_negotiate(t, features))
         return false;
     for (unsigned i = 0; i < nqueues; i++)
-        test_queue_write(t, i, TEST_QSIZE);
-    test_driver_ok(t);
+        tv_queue_write(t, i, TEST_QSIZE);
+    tv_driver_ok(t);
     return true;
 }
 
@@ -265,8 +265,8 @@ struct test_buf {
     bool write; /* by the device */
 };
 
-static inline void test_desc(struct test_vm *t, uint64_t table, unsigned i, uint64_t addr,
-                             uint32_t len, uint16_t flags, uint16_t next)
+static inline void tv_desc(struct test_vm *t, uint64_t table, unsigned i, uint64_t addr,
+                           uint32_t len, uint16_t flags, uint16_t next)
 {
     uint8_t *p = mem_at(&t->mem, table + 16ull * i, 16);
     put_le64(p, addr);
@@ -275,7 +275,7 @@ static inline void test_desc(struct test_vm *t, uint64_t table, unsigned i, uint
     put_le16(p + 14, next);
 }
 
-static inline void test_avail(struct test_vm *t, unsigned q, uint16_t head)
+static inline void tv_avail(struct test_vm *t, unsigned q, uint16_t head)
 {
     uint8_t *a = mem_at(&t->mem, t->q[q].avail, 6 + 2 * TEST_QSIZE);
     put_le16(a + 4 + 2 * (t->q[q].avail_idx % TEST_QSIZE), head);
@@ -284,23 +284,23 @@ static inline void test_avail(struct test_vm *t, unsigned q, uint16_t head)
 }
 
 /* Makes a chain available; returns its head. Descriptors are handed out round the table. */
-static inline uint16_t test_add(struct test_vm *t, unsigned q, const struct test_buf *b,
-                                unsigned n)
+static inline uint16_t tv_add(struct test_vm *t, unsigned q, const struct test_buf *b,
+                              unsigned n)
 {
     uint16_t head = t->q[q].next_desc;
     for (unsigned i = 0; i < n; i++) {
         uint16_t at = (uint16_t)((head + i) % TEST_QSIZE);
         uint16_t next = (uint16_t)((at + 1) % TEST_QSIZE);
-        test_desc(t, t->q[q].desc, at, b[i].gpa, b[i].len,
-                  (uint16_t)((i + 1 < n ? 1 : 0) | (b[i].write ? 2 : 0)), next);
+        tv_desc(t, t->q[q].desc, at, b[i].gpa, b[i].len,
+                (uint16_t)((i + 1 < n ? 1 : 0) | (b[i].write ? 2 : 0)), next);
     }
     t->q[q].next_desc = (uint16_t)((head + n) % TEST_QSIZE);
-    test_avail(t, q, head);
+    tv_avail(t, q, head);
     return head;
 }
 
 /* The next used entry, if any. */
-static inline bool test_used(struct test_vm *t, unsigned q, uint32_t *id, uint32_t *len)
+static inline bool tv_used(struct test_vm *t, unsigned q, uint32_t *id, uint32_t *len)
 {
     const uint8_t *u = mem_at(&t->mem, t->q[q].used, 6 + 8 * TEST_QSIZE);
     if (__atomic_load_n((const uint16_t *)(const void *)(u + 2), __ATOMIC_ACQUIRE) ==
@@ -313,36 +313,36 @@ static inline bool test_used(struct test_vm *t, unsigned q, uint32_t *id, uint32
     return true;
 }
 
-static inline void test_notify(struct test_vm *t, unsigned q)
+static inline void tv_notify(struct test_vm *t, unsigned q)
 {
-    test_write(t, T_NOTIFY, q);
-    test_turn(t, false);
+    tv_write(t, T_NOTIFY, q);
+    tv_turn(t, false);
 }
 
 /* Waits for a used entry; gives up after some turns that bring nothing. */
-static inline bool test_wait_used(struct test_vm *t, unsigned q, uint32_t *id, uint32_t *len)
+static inline bool tv_wait_used(struct test_vm *t, unsigned q, uint32_t *id, uint32_t *len)
 {
     for (unsigned i = 0; i < 2000; i++) {
-        if (test_used(t, q, id, len))
+        if (tv_used(t, q, id, len))
             return true;
-        test_turn(t, false);
+        tv_turn(t, false);
         if (i > 20)
             usleep(500);
     }
     return false;
 }
 
-static inline uint8_t *test_at(struct test_vm *t, uint64_t gpa)
+static inline uint8_t *tv_at(struct test_vm *t, uint64_t gpa)
 {
     return t->mem.host + (gpa - MEM_BASE);
 }
 
 /* Pauses the device; in-flight work is let finish. */
-static inline bool test_quiesce(struct test_vm *t)
+static inline bool tv_quiesce(struct test_vm *t)
 {
     t->dev->ops->quiesce(t->dev);
     for (unsigned i = 0; i < 2000 && !t->dev->quiet; i++) {
-        test_turn(t, false);
+        tv_turn(t, false);
         if (i > 20)
             usleep(500);
     }
@@ -350,7 +350,7 @@ static inline bool test_quiesce(struct test_vm *t)
 }
 
 /* Saves the device into w as the machine does. */
-static inline int test_save(struct test_vm *t, struct dstate_writer *w, struct err *e)
+static inline int tv_save(struct test_vm *t, struct dstate_writer *w, struct err *e)
 {
     memset(w, 0, sizeof *w);
     dw_begin(w, t->dev->ops->tag, 1, 0);
@@ -359,7 +359,7 @@ static inline int test_save(struct test_vm *t, struct dstate_writer *w, struct e
     return r;
 }
 
-static inline int test_load(struct test_vm *t, const void *blob, size_t len, struct err *e)
+static inline int tv_load(struct test_vm *t, const void *blob, size_t len, struct err *e)
 {
     struct dstate_reader r;
     int rc = dr_check(blob, len, e);
