@@ -1,0 +1,489 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The application of guest tests: one static program with verbs. As `sh -c TEXT`
+ * it runs verbs separated by `;` or `&&`, so that a test image needs no shell.
+ * Each verb prints what a test looks for and ends with 0, or says what failed.
+ */
+#include <arpa/inet.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/inotify.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+extern char **environ;
+
+static int fail(const char *what)
+{
+    fprintf(stderr, "%s: %s\n", what, strerror(errno));
+    return 1;
+}
+
+static const char *arg(int argc, char **argv, int i, const char *def)
+{
+    return i < argc ? argv[i] : def;
+}
+
+static int number(int argc, char **argv, int i, int def)
+{
+    return i < argc ? atoi(argv[i]) : def;
+}
+
+static int verb_echo(int argc, char **argv)
+{
+    for (int i = 1; i < argc; i++)
+        printf("%s%s", argv[i], i + 1 < argc ? " " : "");
+    putchar('\n');
+    return 0;
+}
+
+static int verb_err(int argc, char **argv)
+{
+    fprintf(stderr, "%s\n", arg(argc, argv, 1, "error"));
+    return 0;
+}
+
+static int verb_env(int argc, char **argv)
+{
+    if (argc > 1) {
+        const char *v = getenv(argv[1]);
+        printf("%s=%s\n", argv[1], v ? v : "(unset)");
+        return 0;
+    }
+    for (char **e = environ; *e; e++)
+        puts(*e);
+    return 0;
+}
+
+static int verb_id(int argc, char **argv)
+{
+    gid_t groups[64];
+    int n = getgroups(64, groups);
+    (void)argc;
+    (void)argv;
+    printf("uid=%u gid=%u groups=", getuid(), getgid());
+    for (int i = 0; i < n; i++)
+        printf("%s%u", i ? "," : "", groups[i]);
+    printf(" pid=%d\n", getpid());
+    return 0;
+}
+
+static int verb_cat(int argc, char **argv)
+{
+    char buf[4096];
+    for (int i = 1; i < argc; i++) {
+        int fd = strcmp(argv[i], "-") == 0 ? 0 : open(argv[i], O_RDONLY);
+        if (fd < 0)
+            return fail(argv[i]);
+        size_t n;
+        ssize_t got;
+        while ((got = read(fd, buf, sizeof(buf))) > 0) {
+            n = (size_t)got;
+            fwrite(buf, 1, n, stdout);
+        }
+        if (got < 0)
+            return fail(argv[i]);
+        if (fd > 0)
+            close(fd);
+    }
+    return 0;
+}
+
+static int verb_write(int argc, char **argv)
+{
+    FILE *f = fopen(arg(argc, argv, 1, ""), "w");
+    if (!f)
+        return fail(arg(argc, argv, 1, "write"));
+    for (int i = 2; i < argc; i++)
+        fprintf(f, "%s%s", argv[i], i + 1 < argc ? " " : "\n");
+    return fclose(f) ? fail("close") : 0;
+}
+
+static int verb_ls(int argc, char **argv)
+{
+    const char *dir = arg(argc, argv, 1, ".");
+    struct dirent **list;
+    int n = scandir(dir, &list, NULL, alphasort);
+    if (n < 0)
+        return fail(dir);
+    for (int i = 0; i < n; i++) {
+        char path[1024], link[256] = "";
+        struct stat st;
+        if (list[i]->d_name[0] == '.')
+            continue;
+        snprintf(path, sizeof(path), "%s/%.255s", dir, list[i]->d_name);
+        if (lstat(path, &st) < 0)
+            return fail(path);
+        if (S_ISLNK(st.st_mode) && readlink(path, link, sizeof(link) - 1) < 0)
+            return fail(path);
+        printf("%06o %u:%u %lld %lld %s%s%s\n", st.st_mode, st.st_uid, st.st_gid,
+               (long long)st.st_size, (long long)st.st_mtime, list[i]->d_name,
+               *link ? " -> " : "", link);
+    }
+    return 0;
+}
+
+static int verb_pwd(int argc, char **argv)
+{
+    char buf[1024];
+    (void)argc;
+    (void)argv;
+    return getcwd(buf, sizeof(buf)) ? puts(buf), 0 : fail("getcwd");
+}
+
+static int verb_sleep(int argc, char **argv)
+{
+    double s = argc > 1 ? atof(argv[1]) : 1e9;
+    struct timespec ts = {.tv_sec = (time_t)s,
+                          .tv_nsec = (long)((s - (double)(time_t)s) * 1e9)};
+    while (nanosleep(&ts, &ts) < 0 && errno == EINTR)
+        ;
+    return 0;
+}
+
+static int verb_exit(int argc, char **argv)
+{
+    fflush(stdout);
+    _exit(number(argc, argv, 1, 0));
+}
+
+static int verb_crash(int argc, char **argv)
+{
+    signal(SIGSEGV, SIG_DFL);
+    kill(getpid(), number(argc, argv, 1, SIGSEGV));
+    return 1; /* PID 1 of a namespace does not die of its own signals */
+}
+
+static int verb_memhog(int argc, char **argv)
+{
+    int mb = number(argc, argv, 1, 100000);
+    for (int i = 0; i < mb; i++) {
+        char *p =
+            mmap(NULL, 1 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (p == MAP_FAILED)
+            return fail("mmap");
+        memset(p, 0x5a, 1 << 20);
+    }
+    printf("took %d MiB\n", mb);
+    return 0;
+}
+
+static int verb_forks(int argc, char **argv)
+{
+    int n = number(argc, argv, 1, 100), made = 0;
+    for (int i = 0; i < n; i++) {
+        pid_t pid = fork();
+        if (pid == 0) {
+            pause();
+            _exit(0);
+        }
+        made += pid > 0;
+    }
+    printf("forked %d\n", made);
+    return 0;
+}
+
+static int verb_lines(int argc, char **argv)
+{
+    int n = number(argc, argv, 1, 1000);
+    for (int i = 0; i < n; i++)
+        printf("line %d of %d\n", i, n);
+    return 0;
+}
+
+static int verb_uuid(int argc, char **argv)
+{
+    uint8_t b[16];
+    char text[64] = "";
+    FILE *f = fopen("/proc/sys/kernel/random/uuid", "r");
+    (void)argc;
+    (void)argv;
+    if (!f || !fgets(text, sizeof(text), f) || getrandom(b, sizeof(b), 0) != 16)
+        return fail("random");
+    fclose(f);
+    text[strcspn(text, "\n")] = '\0';
+    printf("uuid %s random ", text);
+    for (int i = 0; i < 16; i++)
+        printf("%02x", b[i]);
+    putchar('\n');
+    return 0;
+}
+
+static int verb_clock(int argc, char **argv)
+{
+    struct timespec r, m, b;
+    (void)argc;
+    (void)argv;
+    clock_gettime(CLOCK_REALTIME, &r);
+    clock_gettime(CLOCK_MONOTONIC, &m);
+    clock_gettime(CLOCK_BOOTTIME, &b);
+    printf("realtime %lld.%09ld monotonic %lld.%09ld boottime %lld.%09ld\n",
+           (long long)r.tv_sec, r.tv_nsec, (long long)m.tv_sec, m.tv_nsec, (long long)b.tv_sec,
+           b.tv_nsec);
+    return 0;
+}
+
+static int open_socket(const char *host, int port, struct sockaddr_in *to)
+{
+    *to = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
+    if (inet_pton(AF_INET, host, &to->sin_addr) != 1)
+        return -1;
+    return socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+}
+
+/* connect HOST PORT [TEXT]: sends TEXT, then waits and says how the connection ended. */
+static int verb_connect(int argc, char **argv)
+{
+    struct sockaddr_in to;
+    char buf[512];
+    int fd = open_socket(arg(argc, argv, 1, "127.0.0.1"), number(argc, argv, 2, 80), &to);
+    if (fd < 0 || connect(fd, (struct sockaddr *)&to, sizeof(to)) < 0)
+        return fail("connect");
+    puts("connected");
+    fflush(stdout);
+    if (argc > 3 && write(fd, argv[3], strlen(argv[3])) < 0)
+        return fail("write");
+    ssize_t n;
+    while ((n = read(fd, buf, sizeof(buf))) > 0) {
+        printf("got %.*s\n", (int)n, buf);
+        fflush(stdout);
+    }
+    printf("connection ended: %s\n", n == 0 ? "end of stream" : strerror(errno));
+    fflush(stdout);
+    return 0;
+}
+
+/* http PORT [STATUS…]: answers each request with the next status (the last one stays) and
+ * prints it in one line. Status 0 closes without an answer, 1 never answers. With HTTP_HOST
+ * it listens there. */
+static int verb_http(int argc, char **argv)
+{
+    struct sockaddr_in at;
+    const char *host = getenv("HTTP_HOST");
+    int one = 1, fd = open_socket(host ? host : "0.0.0.0", number(argc, argv, 1, 8080), &at);
+    if (fd < 0)
+        return fail("socket");
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+    if (bind(fd, (struct sockaddr *)&at, sizeof(at)) < 0 || listen(fd, 64) < 0)
+        return fail("listen");
+    puts("listening");
+    fflush(stdout);
+    for (int turn = 2;; turn++) {
+        char buf[65536], out[256];
+        int c = accept4(fd, NULL, NULL, SOCK_CLOEXEC);
+        if (c < 0)
+            return fail("accept");
+        size_t len = 0, body = 0;
+        const char *end = NULL;
+        for (;;) {
+            ssize_t n = read(c, buf + len, sizeof(buf) - 1 - len);
+            if (n <= 0)
+                break;
+            len += (size_t)n;
+            buf[len] = '\0';
+            const char *size = strcasestr(buf, "\r\ncontent-length:");
+            body = size ? (size_t)atoi(size + 17) : 0;
+            end = strstr(buf, "\r\n\r\n");
+            if (end && len >= (size_t)(end + 4 - buf) + body)
+                break;
+        }
+        buf[len] = '\0';
+        for (char *p = buf; *p; p++)
+            *p = *p == '\r' || *p == '\n' ? '|' : *p;
+        printf("request %s\n", buf);
+        fflush(stdout);
+        int status = number(argc, argv, turn < argc ? turn : argc - 1, 200);
+        if (argc < 3)
+            status = 200;
+        if (status == 1)
+            continue; /* the connection stays open, unanswered */
+        if (status > 1) {
+            int n = snprintf(out, sizeof(out),
+                             "HTTP/1.1 %d Status\r\nContent-Length: 3\r\n\r\nok\n", status);
+            if (write(c, out, (size_t)n) < 0)
+                perror("write");
+        }
+        close(c);
+    }
+}
+
+/* udp HOST PORT TEXT: one datagram, prints the answer. */
+static int verb_udp(int argc, char **argv)
+{
+    struct sockaddr_in to;
+    char buf[512];
+    int tcp = open_socket(arg(argc, argv, 1, ""), number(argc, argv, 2, 53), &to);
+    int fd = socket(AF_INET, SOCK_DGRAM, 0);
+    const char *text = arg(argc, argv, 3, "ping");
+    if (tcp < 0 || fd < 0 ||
+        sendto(fd, text, strlen(text), 0, (struct sockaddr *)&to, sizeof(to)) < 0)
+        return fail("send");
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+    if (poll(&p, 1, 5000) <= 0)
+        return fail("no answer");
+    ssize_t n = recv(fd, buf, sizeof(buf), 0);
+    printf("got %.*s\n", n > 0 ? (int)n : 0, buf);
+    return 0;
+}
+
+static volatile sig_atomic_t caught;
+
+static void on_signal(int sig)
+{
+    caught = sig;
+}
+
+/* trap: waits for a signal, names it, ends with 0. */
+static int verb_trap(int argc, char **argv)
+{
+    (void)argc;
+    (void)argv;
+    for (int sig = 1; sig < 32; sig++)
+        if (sig != SIGKILL && sig != SIGSTOP && sig != SIGCHLD)
+            signal(sig, on_signal);
+    puts("waiting");
+    fflush(stdout);
+    while (!caught)
+        pause();
+    printf("caught signal %d\n", (int)caught);
+    return 0;
+}
+
+/* restored: waits until the generation file changes, prints it. */
+static int verb_restored(int argc, char **argv)
+{
+    char buf[4096];
+    int fd = inotify_init1(IN_CLOEXEC);
+    (void)argc;
+    (void)argv;
+    if (fd < 0 || inotify_add_watch(fd, "/run/dormouse/generation", IN_MODIFY) < 0)
+        return fail("inotify");
+    puts("watching");
+    fflush(stdout);
+    if (read(fd, buf, sizeof(buf)) < 0)
+        return fail("read");
+    printf("generation ");
+    char *cat[] = {buf, buf + 8, NULL};
+    strcpy(buf, "cat");
+    strcpy(buf + 8, "/run/dormouse/generation");
+    return verb_cat(2, cat);
+}
+
+/* tick MS COUNT: a timer that notices time standing still or jumping back. */
+static int verb_tick(int argc, char **argv)
+{
+    int ms = number(argc, argv, 1, 100), count = number(argc, argv, 2, 10);
+    struct timespec last, now, step = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L};
+    clock_gettime(CLOCK_MONOTONIC, &last);
+    for (int i = 0; count == 0 || i < count; i++) {
+        nanosleep(&step, NULL);
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        long long d = (now.tv_sec - last.tv_sec) * 1000000000ll + now.tv_nsec - last.tv_nsec;
+        printf("tick %d %s %lld us\n", i, d < 0 ? "BACKWARDS" : "after", d / 1000);
+        fflush(stdout);
+        last = now;
+    }
+    return 0;
+}
+
+static int verb_limits(int argc, char **argv)
+{
+    struct rlimit l;
+    (void)argc;
+    (void)argv;
+    getrlimit(RLIMIT_NOFILE, &l);
+    printf("nofile %llu %llu umask %03o tty %d\n", (unsigned long long)l.rlim_cur,
+           (unsigned long long)l.rlim_max, umask(022), isatty(0));
+    return 0;
+}
+
+static int verb_host(int argc, char **argv)
+{
+    char name[128] = "";
+    (void)argc;
+    (void)argv;
+    gethostname(name, sizeof(name) - 1);
+    puts(name);
+    return 0;
+}
+
+static const struct {
+    const char *name;
+    int (*fn)(int argc, char **argv);
+} verbs[] = {
+    {"echo", verb_echo},   {"err", verb_err},         {"env", verb_env},
+    {"id", verb_id},       {"cat", verb_cat},         {"write", verb_write},
+    {"ls", verb_ls},       {"pwd", verb_pwd},         {"sleep", verb_sleep},
+    {"exit", verb_exit},   {"crash", verb_crash},     {"memhog", verb_memhog},
+    {"forks", verb_forks}, {"lines", verb_lines},     {"uuid", verb_uuid},
+    {"clock", verb_clock}, {"connect", verb_connect}, {"http", verb_http},
+    {"udp", verb_udp},     {"trap", verb_trap},       {"restored", verb_restored},
+    {"tick", verb_tick},   {"limits", verb_limits},   {"host", verb_host},
+};
+
+static int run(int argc, char **argv)
+{
+    for (size_t i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++) {
+        if (argc > 0 && strcmp(argv[0], verbs[i].name) == 0) {
+            int r = verbs[i].fn(argc, argv);
+            fflush(stdout);
+            return r;
+        }
+    }
+    fprintf(stderr, "payload: no verb \"%s\"\n", argc > 0 ? argv[0] : "");
+    return 127;
+}
+
+/* `a b && c d ; e`: && goes on after success only. A trailing `&` word runs the verb beside. */
+static int shell(char *text)
+{
+    char *words[64];
+    int n = 0, r = 0;
+    bool skip = false;
+    for (char *save = NULL, *w = strtok_r(text, " \t", &save);;
+         w = strtok_r(NULL, " \t", &save)) {
+        bool and = w && strcmp(w, "&&") == 0, beside = w && strcmp(w, "&") == 0;
+        bool end = !w || and || beside || strcmp(w, ";") == 0;
+        if (!end && n < 63) {
+            words[n++] = w;
+            continue;
+        }
+        words[n] = NULL;
+        if (n > 0 && !skip && beside) {
+            if (fork() == 0)
+                _exit(run(n, words));
+        } else if (n > 0 && !skip) {
+            r = run(n, words);
+        }
+        skip = and&&r != 0;
+        n = 0;
+        if (!w)
+            return r;
+    }
+}
+
+int main(int argc, char **argv)
+{
+    const char *self = strrchr(argv[0], '/');
+    self = self ? self + 1 : argv[0];
+    if (strcmp(self, "sh") == 0 && argc == 3 && strcmp(argv[1], "-c") == 0)
+        return shell(argv[2]);
+    if (strcmp(self, "payload") != 0 && strcmp(self, "sh") != 0)
+        return run(argc, argv);
+    return run(argc - 1, argv + 1);
+}
