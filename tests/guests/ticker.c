@@ -4,21 +4,32 @@
  * snapshot. It fills some memory, prints "ready", then one line per tick:
  *     tick N mono MS real S uuid X sum OK
  * and powers off after the number of ticks in the kernel's command line
- * (ticks=N, default 20). Used by tests/vm.
+ * (ticks=N, default 20). Where there are such devices, a tick also writes and
+ * reads back a block of /dev/vda (" disk ok"), reads /dev/hwrng (" rng ok") and
+ * sends its line to vsock port 1024 of the host, reconnecting when it has to.
+ * A stream that connects to guest port 5000 gets its bytes back. Used by
+ * tests/vm.
  */
 #include <fcntl.h>
+#include <linux/vm_sockets.h>
+#include <pthread.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/reboot.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
 #define WORDS   (512u * 1024) /* 4 MiB of a known pattern */
 #define TICK_MS 50
+#define BLOCK   4096
+#define PORT_UP 1024
+#define PORT_IN 5000
 
 static uint64_t next(uint64_t *state)
 {
@@ -60,9 +71,78 @@ static long long now_ms(clockid_t clock)
     return (long long)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
 }
 
+static bool disk_works(long tick)
+{
+    static _Alignas(BLOCK) uint8_t out[BLOCK], in[BLOCK];
+    off_t at = (tick % 64) * BLOCK;
+    int fd = open("/dev/vda", O_RDWR | O_DIRECT | O_CLOEXEC);
+    memset(out, (int)tick, sizeof out);
+    bool ok = fd >= 0 && pwrite(fd, out, sizeof out, at) == BLOCK && fsync(fd) == 0 &&
+              pread(fd, in, sizeof in, at) == BLOCK && memcmp(in, out, BLOCK) == 0;
+    /* What an earlier tick wrote, perhaps before a snapshot. */
+    if (ok && tick > 1)
+        ok = pread(fd, in, sizeof in, ((tick - 1) % 64) * BLOCK) == BLOCK &&
+             in[0] == (uint8_t)(tick - 1);
+    if (fd >= 0)
+        close(fd);
+    return ok;
+}
+
+static bool rng_works(void)
+{
+    uint8_t bytes[32];
+    int fd = open("/dev/hwrng", O_RDONLY | O_CLOEXEC);
+    bool ok = fd >= 0 && read(fd, bytes, sizeof bytes) > 0;
+    if (fd >= 0)
+        close(fd);
+    return ok;
+}
+
+static void send_up(const char *line)
+{
+    static int sock = -1;
+    struct sockaddr_vm host = {
+        .svm_family = AF_VSOCK, .svm_cid = VMADDR_CID_HOST, .svm_port = PORT_UP};
+    if (sock < 0)
+        sock = socket(AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (sock < 0)
+        return;
+    if (send(sock, line, strlen(line), MSG_NOSIGNAL) > 0)
+        return;
+    close(sock);
+    sock = socket(AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (sock >= 0 && connect(sock, (struct sockaddr *)&host, sizeof host) == 0)
+        send(sock, line, strlen(line), MSG_NOSIGNAL);
+}
+
+static void *echo(void *arg)
+{
+    struct sockaddr_vm any = {
+        .svm_family = AF_VSOCK, .svm_cid = VMADDR_CID_ANY, .svm_port = PORT_IN};
+    int listener = socket(AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    (void)arg;
+    if (listener < 0 || bind(listener, (struct sockaddr *)&any, sizeof any) < 0 ||
+        listen(listener, 8) < 0)
+        return NULL;
+    for (;;) {
+        static char buf[16384];
+        int fd = accept(listener, NULL, NULL);
+        for (ssize_t n; fd >= 0 && (n = recv(fd, buf, sizeof buf, 0)) > 0;) {
+            for (ssize_t at = 0, m; at < n; at += m) {
+                m = send(fd, buf + at, (size_t)(n - at), MSG_NOSIGNAL);
+                if (m <= 0)
+                    break;
+            }
+        }
+        if (fd >= 0)
+            close(fd);
+    }
+}
+
 int main(void)
 {
-    char cmdline[1024], uuid[64];
+    char cmdline[1024], uuid[64], line[256];
+    pthread_t echoer;
     uint64_t *memory = malloc(WORDS * sizeof *memory);
     long ticks = 20;
     mkdir("/proc", 0755);
@@ -82,13 +162,23 @@ int main(void)
     if (!memory)
         return 1;
     fill(memory);
+    pthread_create(&echoer, NULL, echo, NULL);
     printf("ready cpus %ld\n", sysconf(_SC_NPROCESSORS_ONLN));
     for (long i = 1; i <= ticks; i++) {
         struct timespec pause = {.tv_nsec = TICK_MS * 1000000L};
         nanosleep(&pause, NULL);
         read_line("/proc/sys/kernel/random/uuid", uuid, sizeof uuid);
-        printf("tick %ld mono %lld real %lld uuid %s sum %s\n", i, now_ms(CLOCK_MONOTONIC),
-               now_ms(CLOCK_REALTIME) / 1000, uuid, intact(memory) ? "ok" : "BROKEN");
+        const char *disk = access("/dev/vda", F_OK) ? ""
+                           : disk_works(i)          ? " disk ok"
+                                                    : " disk BROKEN";
+        const char *rng = access("/dev/hwrng", F_OK) ? ""
+                          : rng_works()              ? " rng ok"
+                                                     : " rng BROKEN";
+        snprintf(line, sizeof line, "tick %ld mono %lld real %lld uuid %s%s%s sum %s\n", i,
+                 now_ms(CLOCK_MONOTONIC), now_ms(CLOCK_REALTIME) / 1000, uuid, disk, rng,
+                 intact(memory) ? "ok" : "BROKEN");
+        send_up(line);
+        fputs(line, stdout);
     }
     printf("done\n");
     reboot(RB_POWER_OFF);

@@ -29,10 +29,12 @@
 #define ANSWER_MS  120000
 #define CMDLINE    "console=ttyAMA0 quiet ticks=100000"
 #define SHORT_LIFE "console=ttyAMA0 quiet ticks=3"
+#define PORT_UP    1024u
+#define PORT_ECHO  5000u
 
 static struct {
     const char *vmm, *kernel, *initrd;
-    char image[256], session[256], other[256];
+    char image[256], session[256], other[256], disk[256];
 } arg;
 
 struct vmm {
@@ -44,6 +46,8 @@ struct vmm {
     struct ctl_fail fail;
     struct ctl_exit exit;
     bool exited;
+    int up;           /* stream from the guest to host port 1024, or -1 */
+    bool all;         /* with all devices */
     char text[65536]; /* what the console printed */
     size_t len;
 };
@@ -59,7 +63,7 @@ static bool spawn(struct vmm *v, unsigned vcpus)
     char n[16];
     snprintf(n, sizeof n, "%u", vcpus);
     memset(v, 0, sizeof *v);
-    v->console = -1;
+    v->console = v->up = -1;
     if (kvm < 0 || msg_pair(pair, NULL) < 0)
         return false;
     v->pid = fork();
@@ -91,6 +95,16 @@ static bool ready(struct vmm *v)
            r->version == CTL_VERSION;
 }
 
+static void note_stream(struct vmm *v)
+{
+    const struct ctl_vsock *c = msg_body(&v->msg, sizeof *c);
+    if (v->msg.type != CTL_VSOCK || !c || c->port != PORT_UP)
+        return;
+    if (v->up >= 0)
+        close(v->up);
+    v->up = msg_take_fd(&v->msg, 0);
+}
+
 /* Sends an order and waits for its answer: 0, or the errno of CTL_FAIL. */
 static int order_fds(struct vmm *v, uint32_t type, const void *body, size_t len, const int *fds,
                      size_t nfds)
@@ -101,6 +115,7 @@ static int order_fds(struct vmm *v, uint32_t type, const void *body, size_t len,
     while (receive(v)) {
         const struct ctl_fail *f;
         const struct ctl_exit *x;
+        note_stream(v);
         if (v->msg.type == CTL_EXITED && (x = msg_body(&v->msg, sizeof *x))) {
             v->exit = *x;
             v->exited = true;
@@ -129,6 +144,7 @@ static uint32_t ended(struct vmm *v)
 {
     int status = 0;
     while (!v->exited && receive(v)) {
+        note_stream(v);
         const struct ctl_exit *x = msg_body(&v->msg, sizeof *x);
         if (v->msg.type == CTL_EXITED && x) {
             v->exit = *x;
@@ -138,6 +154,8 @@ static uint32_t ended(struct vmm *v)
     close(v->sock);
     if (v->console >= 0)
         close(v->console);
+    if (v->up >= 0)
+        close(v->up);
     waitpid(v->pid, &status, 0);
     if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
         printf("# the VMM ended with status %x\n", (unsigned)status);
@@ -187,16 +205,29 @@ static int open_at(const char *path, int flags)
     return open(path, flags | O_CLOEXEC, 0644);
 }
 
-static int boot(struct vmm *v, const struct ctl_machine *m)
+/* Everything but the network, which needs a tap. */
+static void add_devices(struct ctl_machine *m, int *fds, size_t *nfds)
+{
+    m->ndisks = 1;
+    m->disks[0].nlayers = 1;
+    snprintf(m->disks[0].serial, sizeof m->disks[0].serial, "drive");
+    m->has_vsock = m->has_rng = m->has_balloon = 1;
+    fds[(*nfds)++] = open_at(arg.disk, O_RDWR);
+}
+
+static int boot(struct vmm *v, struct ctl_machine *m)
 {
     int console[2];
     if (pipe2(console, O_CLOEXEC) < 0)
         return errno;
-    int fds[3] = {open_at(arg.kernel, O_RDONLY), open_at(arg.initrd, O_RDONLY), console[1]};
+    int fds[4] = {open_at(arg.kernel, O_RDONLY), open_at(arg.initrd, O_RDONLY), console[1]};
+    size_t n = 3;
+    if (v->all)
+        add_devices(m, fds, &n);
     v->console = console[0];
-    int r = order_fds(v, CTL_BOOT, m, sizeof *m, fds, 3);
-    for (int i = 0; i < 3; i++)
-        close(fds[i]);
+    int r = order_fds(v, CTL_BOOT, m, sizeof *m, fds, n);
+    while (n > 0)
+        close(fds[--n]);
     return r;
 }
 
@@ -205,15 +236,17 @@ static int restore(struct vmm *v, struct ctl_machine *m, const char *image, cons
     int console[2];
     if (pipe2(console, O_CLOEXEC) < 0)
         return errno;
-    int fds[3] = {console[1], open_at(image, O_RDONLY),
-                  session ? open_at(session, O_RDONLY) : -1};
+    int fds[4] = {console[1], open_at(image, O_RDONLY)};
+    size_t n = 2;
+    if (session)
+        fds[n++] = open_at(session, O_RDONLY);
     m->nmem_layers = session ? 2 : 1;
+    if (v->all)
+        add_devices(m, fds, &n);
     v->console = console[0];
-    int r = order_fds(v, CTL_RESTORE, m, sizeof *m, fds, session ? 3 : 2);
-    for (int i = 0; i < 3; i++) {
-        if (fds[i] >= 0)
-            close(fds[i]);
-    }
+    int r = order_fds(v, CTL_RESTORE, m, sizeof *m, fds, n);
+    while (n > 0)
+        close(fds[--n]);
     return r;
 }
 
@@ -467,6 +500,88 @@ TEST(starts_paused)
     CHECK(stop(&v));
 }
 
+/* Reads the stream until it has brought `what`. */
+static bool stream_shows(int fd, const char *what)
+{
+    char text[8192];
+    size_t len = 0;
+    while (len < sizeof text - 1) {
+        struct pollfd p = {.fd = fd, .events = POLLIN};
+        if (poll(&p, 1, ANSWER_MS) != 1)
+            return false;
+        ssize_t n = read(fd, text + len, sizeof text - 1 - len);
+        if (n <= 0)
+            return false;
+        len += (size_t)n;
+        text[len] = '\0';
+        if (strstr(text, what))
+            return true;
+    }
+    return false;
+}
+
+static bool echoes(struct vmm *v, size_t total)
+{
+    static uint8_t out[65536], in[65536];
+    struct ctl_vsock c = {.port = PORT_ECHO};
+    int pair[2];
+    if (total > sizeof out || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
+        return false;
+    for (size_t i = 0; i < total; i++)
+        out[i] = (uint8_t)(i * 7 + i / 251);
+    bool ok = order_fds(v, CTL_VSOCK_OPEN, &c, sizeof c, &pair[1], 1) == 0;
+    close(pair[1]);
+    ok = ok && fd_write_full(pair[0], out, total) == 0 &&
+         fd_read_full(pair[0], in, total) == 0 && memcmp(in, out, total) == 0;
+    close(pair[0]);
+    return ok;
+}
+
+TEST(all_devices_over_snapshots)
+{
+    static struct vmm v;
+    struct ctl_machine m = machine(2, CMDLINE);
+    struct ctl_balloon balloon = {.target_bytes = 16u << 20};
+    int fd = open_at(arg.disk, O_RDWR | O_CREAT | O_TRUNC);
+    CHECK(fd >= 0 && ftruncate(fd, 1 << 20) == 0);
+    close(fd);
+    if (!embryo(&v, 2))
+        return;
+    v.all = true;
+    CHECK(boot(&v, &m) == 0);
+    CHECK(console_shows(&v, "disk ok rng ok sum ok"));
+    CHECK(order(&v, CTL_STATS) == 0); /* also takes in the guest's connection */
+    CHECK(v.up >= 0 && stream_shows(v.up, "sum ok"));
+    CHECK(echoes(&v, 10));
+    CHECK(echoes(&v, 65536));
+    CHECK(order_fds(&v, CTL_BALLOON, &balloon, sizeof balloon, NULL, 0) == 0);
+    CHECK(console_shows(&v, "disk ok rng ok sum ok"));
+    CHECK(order(&v, CTL_PAUSE) == 0);
+    CHECK(save(&v, arg.image, CTL_SAVE_FULL, NULL) == 0);
+    CHECK(stop(&v));
+    for (int i = 0; i < 3; i++) { /* image, session, session of the session */
+        struct ctl_saved saved;
+        if (!embryo(&v, 2))
+            return;
+        v.all = true;
+        CHECK(restore(&v, &m, arg.image, i == 0 ? NULL : arg.session) == 0);
+        CHECK(v.up >= 0 && stream_shows(v.up, "sum ok"));
+        CHECK(console_shows(&v, " sum ok"));
+        CHECK(console_shows(&v, "disk ok rng ok sum ok"));
+        CHECK(echoes(&v, 65536));
+        CHECK(!strstr(v.text, "BROKEN"));
+        CHECK(order(&v, CTL_PAUSE) == 0);
+        CHECK(save(&v, arg.session, 0, &saved) == 0);
+        CHECK(stop(&v));
+    }
+    /* A machine with other devices is not the one that was saved. */
+    if (!embryo(&v, 2))
+        return;
+    struct ctl_machine bare = machine(2, "");
+    CHECK(restore(&v, &bare, arg.image, NULL) == EINVAL);
+    CHECK(ended(&v) == CTL_EXIT_ERROR);
+}
+
 static uint64_t now_ns(void)
 {
     struct timespec ts;
@@ -525,6 +640,7 @@ int main(int argc, char **argv)
     snprintf(arg.image, sizeof arg.image, "%s/drive.image", dir);
     snprintf(arg.session, sizeof arg.session, "%s/drive.session", dir);
     snprintf(arg.other, sizeof arg.other, "%s/drive.other", dir);
+    snprintf(arg.disk, sizeof arg.disk, "%s/drive.disk", dir);
     RUN(embryo_ends_with_its_socket);
     RUN(orders_before_a_machine);
     RUN(guest_powers_off);
@@ -537,6 +653,8 @@ int main(int argc, char **argv)
     RUN(starts_paused);
     if (rounds)
         bench((unsigned)strtoul(rounds, NULL, 10));
+    RUN(all_devices_over_snapshots);
+    unlink(arg.disk);
     unlink(arg.image);
     unlink(arg.session);
     unlink(arg.other);
