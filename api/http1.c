@@ -61,7 +61,10 @@ static int on_url(llhttp_t *p, const char *at, size_t len)
 
 static int on_url_complete(llhttp_t *p)
 {
-    return end_text(p->data);
+    struct http1 *h = p->data;
+    int r = end_text(h);
+    h->name[0] = h->text.len;
+    return r;
 }
 
 static int on_name(llhttp_t *p, const char *at, size_t len)

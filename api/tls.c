@@ -3,6 +3,7 @@
 #include "tls.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <mbedtls/error.h>
 #include <mbedtls/net_sockets.h>
 #include <mbedtls/ssl.h>
@@ -125,9 +126,9 @@ static int set_load(struct tls_set **ret, const char *cert_path, const char *key
 {
     AUTO_FREE char *cert = NULL, *key = NULL;
     size_t cert_len, key_len;
-    int r = fd_read_file(-1, cert_path, 1 << 20, &cert, &cert_len, e);
+    int r = fd_read_file(AT_FDCWD, cert_path, 1 << 20, &cert, &cert_len, e);
     if (r == 0)
-        r = fd_read_file(-1, key_path, 1 << 16, &key, &key_len, e);
+        r = fd_read_file(AT_FDCWD, key_path, 1 << 16, &key, &key_len, e);
     if (r < 0)
         return r;
     AUTO(set_unref_auto) struct tls_set *s = calloc(1, sizeof *s);
