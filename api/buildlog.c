@@ -52,7 +52,8 @@ void buildlog_close(struct buildlog *l)
     l->fd = -1;
 }
 
-static void text(struct buildlog *l, const char *prefix, const char *fmt, va_list ap)
+__attribute__((format(printf, 3, 0))) static void text(struct buildlog *l, const char *prefix,
+                                                       const char *fmt, va_list ap)
 {
     char line[1000];
     int n = vsnprintf(line, sizeof line, fmt, ap);
