@@ -56,7 +56,7 @@ build_libfdt() {
     local src=$1/libfdt out=$2 cc=$3 file objects=()
     for file in "$src"/fdt*.c; do
         # shellcheck disable=SC2086 # a list of flags
-        "$cc" $LIB_CFLAGS "-ffile-prefix-map=$1=dtc" -I"$src" -c "$file" -o "${file%.c}.o"
+        "$cc" $LIB_CFLAGS "-ffile-prefix-map=$CACHE_TMP=." -I"$src" -c "$file" -o "${file%.c}.o"
         objects+=("${file%.c}.o")
     done
     ${CROSS}ar rcsD "$out/lib/libfdt.a" "${objects[@]}"
@@ -70,7 +70,7 @@ build_liburing() {
         ./configure --cc="$cc" --cxx=false --prefix=/ --use-libc
         # shellcheck disable=SC2086
         make -C src -j"$(nproc)" ENABLE_SHARED=0 AR=${CROSS}ar RANLIB=${CROSS}ranlib \
-            CFLAGS="$(printf '%s ' $LIB_CFLAGS) -ffile-prefix-map=$src=liburing" liburing.a
+            CFLAGS="$(printf '%s ' $LIB_CFLAGS) -ffile-prefix-map=$CACHE_TMP=." liburing.a
     ) >"$src/build.log" 2>&1 || {
         tail -n 20 "$src/build.log" >&2
         die "liburing does not compile with musl (above)"
