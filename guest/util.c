@@ -10,7 +10,8 @@
 #include <sys/syscall.h>
 #include <time.h>
 
-static void fail_text(struct fail *f, int num, const char *fmt, va_list ap)
+__attribute__((format(printf, 3, 0))) static void fail_text(struct fail *f, int num,
+                                                            const char *fmt, va_list ap)
 {
     f->num = num;
     text_vput(f->text, sizeof(f->text), fmt, ap);
