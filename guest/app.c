@@ -6,7 +6,6 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/mount.h>
-#include <sys/sysinfo.h>
 #include <sys/wait.h>
 
 #include "init.h"
@@ -123,10 +122,12 @@ uint64_t oom_count(void)
 static void on_started(struct proc *p, const struct fail *f)
 {
     struct init *in = container_of(p, struct init, app.proc);
+    in->app.start_result = *f;
+    if (f->num)
+        return; /* told when the child is reaped: then it may be tried again */
     in->app.starting = false;
-    in->app.running = f->num == 0;
-    ctl_fail(in, in->app.start_id, f);
-    in->app.start_id = 0;
+    in->app.running = true;
+    ctl_fail(in, in->app.start_id, NULL);
 }
 
 static void on_end_limit(struct timer *t)
@@ -198,10 +199,13 @@ static void on_exited(struct proc *p, int status)
 {
     struct init *in = container_of(p, struct init, app.proc);
     struct app *a = &in->app;
-    bool ran = a->running;
+    if (a->starting) {
+        a->starting = false;
+        close_fd(&a->uts);
+        ctl_fail(in, a->start_id, &a->start_result);
+        return;
+    }
     a->running = false;
-    if (!ran)
-        return; /* the start failed: that was the reply */
     a->exited = true;
     a->status = status;
     a->oom = oom_count() > a->ooms;
@@ -337,8 +341,8 @@ void app_stats(struct init *in, const struct req *r)
 {
     char text[2048];
     struct reply rp;
-    struct sysinfo si;
-    if (read_file("/proc/meminfo", text, sizeof(text)) < 0 || sysinfo(&si) < 0) {
+    uint64_t procs = 0;
+    if (read_file("/proc/meminfo", text, sizeof(text)) < 0) {
         struct fail f;
         fail_sys(&f, errno, "read the statistics");
         ctl_fail(in, r->id, &f);
@@ -347,7 +351,9 @@ void app_stats(struct init *in, const struct req *r)
     reply_init(&rp, NULL);
     tlv_put_u64(&rp.w, GP_T_MEM_TOTAL, meminfo(text, "MemTotal"));
     tlv_put_u64(&rp.w, GP_T_MEM_AVAILABLE, meminfo(text, "MemAvailable"));
-    tlv_put_u32(&rp.w, GP_T_PROCS, si.procs);
+    if (read_file(CGROUP_DIR "/pids.current", text, sizeof(text)) > 0)
+        parse_u64(text, UINT32_MAX, &procs);
+    tlv_put_u32(&rp.w, GP_T_PROCS, (uint32_t)procs);
     tlv_put_u64(&rp.w, GP_T_UPTIME_NS, now_ns());
     ctl_reply(in, r->id, &rp);
 }

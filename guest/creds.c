@@ -5,6 +5,7 @@
 #include <linux/capability.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 
 #include "proc.h"
@@ -52,9 +53,12 @@ int creds_apply(const struct plan *plan, char *home, size_t size, struct fail *f
     for (size_t i = 0; i < u.ngroups; i++)
         groups[i] = u.groups[i];
     /* a terminal or pipe of root's must be usable by the user too */
-    for (int fd = 0; u.uid != 0 && fd < 3; fd++)
-        if (fchown(fd, u.uid, (gid_t)-1) < 0)
-            continue; /* /dev/null and the like stay root's */
+    for (int fd = 0; u.uid != 0 && fd < 3; fd++) {
+        struct stat st;
+        if (fstat(fd, &st) == 0 && (S_ISFIFO(st.st_mode) || isatty(fd)) &&
+            fchown(fd, u.uid, (gid_t)-1) < 0)
+            return fail_sys(f, errno, "give the output to user \"%s\"", plan->user);
+    }
     if (setgroups(u.ngroups, groups) < 0 || setresgid(u.gid, u.gid, u.gid) < 0 ||
         setresuid(u.uid, u.uid, u.uid) < 0)
         return fail_sys(f, errno, "become user \"%s\"", plan->user);

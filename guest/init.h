@@ -52,6 +52,7 @@ struct app {
     struct proc proc;
     bool mounted, writable;
     bool starting, running, exited;
+    struct fail start_result;
     uint32_t start_id, stop_id; /* requests waiting for an answer; 0: none */
     char disk[24];
     int uts; /* its UTS namespace, for the hostname; -1 */

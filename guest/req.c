@@ -9,9 +9,15 @@ bool req_find(const struct req *r, uint16_t tag, const uint8_t **data, size_t *l
 {
     struct tlv_reader t = tlv_reader_init(r->body, r->len);
     uint16_t got;
-    while (tlv_next(&t, &got, data, len))
-        if (got == tag)
+    const uint8_t *d;
+    size_t n;
+    while (tlv_next(&t, &got, &d, &n)) {
+        if (got == tag) {
+            *data = d;
+            *len = n;
             return true;
+        }
+    }
     return false;
 }
 
