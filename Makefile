@@ -34,14 +34,14 @@ INIT :=  \
 	logs loop main net netlink proc req restore sandbox session sockdiag text users util zip
 
 API :=  \
-	api applog arn artifacts artifacts_read artifacts_write auth buildlog ca cgroup \
+	api applog arn artifacts artifacts_read artifacts_write auth build_vm buildlog ca cgroup \
 	config_json conn digest dockerfile dockerfile_words durable edge edge_head edge_pump \
-	exchange fleet fleet_guest fleet_idle fleet_image fleet_io fleet_jobs fleet_run front \
-	fsm guest_link http1 http1_write jsonw netlink nft op ops_connector ops_image \
-	ops_managed ops_microvm ops_run ops_tag ops_token ops_version page parent parent_spawn \
-	pool route s3 s3_body s3_chunked s3_list s3_multi s3_object s3_xml server shapes sigv4 \
-	sigv4_canon siphash store_image store_misc store_schema store_sqlite store_vm tls token \
-	urlenc uuid validate vmm zip
+	exchange fleet fleet_build fleet_guest fleet_idle fleet_image fleet_io fleet_jobs \
+	fleet_open fleet_run front fsm guest_link http1 http1_write jsonw netlink nft op \
+	ops_connector ops_image ops_managed ops_microvm ops_run ops_tag ops_token ops_version \
+	page parent parent_spawn pool reconcile route s3 s3_body s3_chunked s3_list s3_multi \
+	s3_object s3_xml server shapes sigv4 sigv4_canon siphash store_image store_misc \
+	store_schema store_sqlite store_vm tls token urlenc uuid validate vmm zip
 
 BASE_SRC := $(BASE:%=hypervisor/base/%.c)
 SNAPSHOT_SRC := $(SNAPSHOT:%=snapshot/%.c)
@@ -53,12 +53,12 @@ API_LIBS := -lmbedtls -lmbedx509 -lmbedcrypto -lsqlite3 -ljansson -lllhttp -lz -
 # What the unit tests and fuzz targets may use, besides the api and snapshot folders: the parts
 # of VMM and init that know neither KVM nor PID 1.
 TESTED_VMM := virtq virtio_mmio virtio_blk virtio_net virtio_vsock vsock_conn virtio_rng \
-	virtio_balloon blk_layers
-TESTED_GUEST := inflate zip glob users
+	virtio_balloon blk_layers bus
+TESTED_GUEST := inflate zip glob users text util
 
 # tests/unit/test_NAME.c; the guest's own parsers are a group of their own.
 UNIT := $(patsubst tests/unit/test_%.c,%,$(wildcard tests/unit/test_*.c))
-UNIT_GUEST := inflate tlv guest_zip glob users
+UNIT_GUEST := inflate tlv guest_zip glob users text
 FUZZ := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 FUZZ_GUEST := inflate tlv guest_zip
 
@@ -70,10 +70,11 @@ FUZZ_GUEST := inflate tlv guest_zip
 #   fuzz    this machine, clang with libFuzzer and the same sanitizers
 
 WARN := -Wall -Wextra -Wconversion -Wshadow -Wmissing-prototypes -Wstrict-prototypes \
-	-Wwrite-strings -Wvla -Wimplicit-fallthrough -Wundef -Wformat=2 -Wno-format-truncation -Werror
+	-Wwrite-strings -Wvla -Wimplicit-fallthrough -Wundef -Wformat=2 -Werror
 CBASE := -std=gnu17 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DDORMOUSE_VERSION='"$(VERSION)"' \
 	$(WARN) -MMD -MP -g -ffunction-sections -fdata-sections -fstack-protector-strong
 ARM := -mbranch-protection=standard -march=armv8.1-a+crc
+GCC_ONLY := -Wno-format-truncation # long names are cut on purpose
 HARDEN := -fstack-clash-protection -D_FORTIFY_SOURCE=2
 LINK := -Wl,--gc-sections -Wl,-z,relro,-z,now,-z,noexecstack
 SAN := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
@@ -82,13 +83,13 @@ TEST_FLAGS := $(CBASE) $(SAN) -O1 -Wno-missing-prototypes -Wno-unused-function
 NATIVE_ROOT := -isystem $(B)/sysroot-native/include
 NATIVE_LIBS := -L$(B)/sysroot-native/lib $(API_LIBS) -luring
 CC_musl := $(B)/musl/bin/aarch64-musl-gcc
-CFLAGS_musl := $(CBASE) $(ARM) -Os
+CFLAGS_musl := $(CBASE) $(GCC_ONLY) $(ARM) -Os
 CC_glibc := $(B)/sysroot/bin/aarch64-glibc-gcc
-CFLAGS_glibc := $(CBASE) $(ARM) $(HARDEN) -O2
+CFLAGS_glibc := $(CBASE) $(GCC_ONLY) $(ARM) $(HARDEN) -O2
 CC_native := gcc
-CFLAGS_native := $(CBASE) $(HARDEN) -O2 $(NATIVE_ROOT)
+CFLAGS_native := $(CBASE) $(GCC_ONLY) $(HARDEN) -O2 $(NATIVE_ROOT)
 CC_asan := gcc
-CFLAGS_asan := $(TEST_FLAGS) $(NATIVE_ROOT)
+CFLAGS_asan := $(TEST_FLAGS) $(GCC_ONLY) $(NATIVE_ROOT)
 CC_fuzz := clang
 CFLAGS_fuzz := $(TEST_FLAGS) -fsanitize=fuzzer-no-link $(NATIVE_ROOT)
 
