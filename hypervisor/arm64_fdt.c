@@ -37,8 +37,8 @@ static int put_cells(void *fdt, const char *name, const uint32_t *cells, unsigne
         be[i] = cpu_to_fdt32(cells[i]);
     return fdt_property(fdt, name, be, (int)(n * sizeof be[0]));
 }
-#define CELLS(fdt, name, ...)                                                    \
-    put_cells((fdt), (name), (const uint32_t[]){__VA_ARGS__},                    \
+#define CELLS(fdt, name, ...)                                 \
+    put_cells((fdt), (name), (const uint32_t[]){__VA_ARGS__}, \
               (unsigned)(sizeof((const uint32_t[]){__VA_ARGS__}) / sizeof(uint32_t)))
 #define CELLS64(v) (uint32_t)((v) >> 32), (uint32_t)(v)
 
@@ -146,8 +146,7 @@ static int put_gic(void *fdt, const struct vm *vm)
 {
     int r = fdt_begin_node(fdt, "intc@8000000");
     if (r == 0)
-        r = put_string(fdt, "compatible",
-                                vm->gic == 3 ? "arm,gic-v3" : "arm,cortex-a15-gic");
+        r = put_string(fdt, "compatible", vm->gic == 3 ? "arm,gic-v3" : "arm,cortex-a15-gic");
     if (r == 0)
         r = fdt_property_u32(fdt, "#interrupt-cells", 3);
     if (r == 0)

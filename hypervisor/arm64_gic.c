@@ -17,8 +17,8 @@
 #include "kvm.h"
 #include "vm.h"
 
-#define NR_IRQS  64u /* 32 private, 32 SPIs */
-#define NR_PRIV  32u
+#define NR_IRQS   64u /* 32 private, 32 SPIs */
+#define NR_PRIV   32u
 #define WORDS_MAX (256u + 64u * CTL_VCPUS_MAX)
 
 static int set_addr(struct vm *vm, uint64_t type, uint64_t addr, struct err *e)
@@ -73,48 +73,49 @@ struct range {
 
 /* In the order of writing: a pending bit means what the trigger mode before it says. The
  * SPI part of each array follows the private part. */
-#define SPIS(base, bits) ((base) + NR_PRIV * (bits) / 8), (uint16_t)((NR_IRQS - NR_PRIV) * (bits) / 32)
+#define SPIS(base, bits) \
+    ((base) + NR_PRIV * (bits) / 8), (uint16_t)((NR_IRQS - NR_PRIV) * (bits) / 32)
 #define PRIV(base, bits) (base), (uint16_t)(NR_PRIV * (bits) / 32)
 
 static const struct range v3_dist[] = {
-    {0x0008, 1, ALWAYS},         /* IIDR: the implementation whose words these are */
-    {0x0000, 1, ALWAYS},         /* CTLR */
-    {SPIS(0x0080, 1), ALWAYS},   /* IGROUPR */
-    {SPIS(0x0c00, 2), ALWAYS},   /* ICFGR */
-    {SPIS(0x0400, 8), IF_SET},  /* IPRIORITYR */
-    {0x6100, 64, IF_SET},       /* IROUTER of INTID 32..63 */
-    {SPIS(0x0100, 1), IF_SET},  /* ISENABLER */
-    {SPIS(0x0200, 1), IF_SET},  /* ISPENDR */
-    {SPIS(0x0300, 1), IF_SET},  /* ISACTIVER */
+    {0x0008, 1, ALWAYS},       /* IIDR: the implementation whose words these are */
+    {0x0000, 1, ALWAYS},       /* CTLR */
+    {SPIS(0x0080, 1), ALWAYS}, /* IGROUPR */
+    {SPIS(0x0c00, 2), ALWAYS}, /* ICFGR */
+    {SPIS(0x0400, 8), IF_SET}, /* IPRIORITYR */
+    {0x6100, 64, IF_SET},      /* IROUTER of INTID 32..63 */
+    {SPIS(0x0100, 1), IF_SET}, /* ISENABLER */
+    {SPIS(0x0200, 1), IF_SET}, /* ISPENDR */
+    {SPIS(0x0300, 1), IF_SET}, /* ISACTIVER */
 };
 #define SGI 0x10000u
 static const struct range v3_redist[] = {
-    {PRIV(SGI + 0x0080, 1), ALWAYS},  /* IGROUPR0 */
-    {SGI + 0x0c04, 1, ALWAYS},        /* ICFGR1; ICFGR0 is read-only */
-    {PRIV(SGI + 0x0400, 8), IF_SET}, /* IPRIORITYR */
-    {PRIV(SGI + 0x0100, 1), AND_CLEAR},  /* ISENABLER0 */
-    {PRIV(SGI + 0x0200, 1), IF_SET}, /* ISPENDR0 */
-    {PRIV(SGI + 0x0300, 1), IF_SET}, /* ISACTIVER0 */
+    {PRIV(SGI + 0x0080, 1), ALWAYS},    /* IGROUPR0 */
+    {SGI + 0x0c04, 1, ALWAYS},          /* ICFGR1; ICFGR0 is read-only */
+    {PRIV(SGI + 0x0400, 8), IF_SET},    /* IPRIORITYR */
+    {PRIV(SGI + 0x0100, 1), AND_CLEAR}, /* ISENABLER0 */
+    {PRIV(SGI + 0x0200, 1), IF_SET},    /* ISPENDR0 */
+    {PRIV(SGI + 0x0300, 1), IF_SET},    /* ISACTIVER0 */
 };
 static const struct range v2_dist[] = {
-    {0x008, 1, ALWAYS},         /* IIDR */
-    {0x000, 1, ALWAYS},         /* CTLR */
-    {SPIS(0x080, 1), ALWAYS},   /* IGROUPR */
-    {SPIS(0xc00, 2), ALWAYS},   /* ICFGR */
-    {SPIS(0x400, 8), IF_SET},  /* IPRIORITYR */
-    {SPIS(0x800, 8), ALWAYS},   /* ITARGETSR */
-    {SPIS(0x100, 1), IF_SET},  /* ISENABLER */
-    {SPIS(0x200, 1), IF_SET},  /* ISPENDR */
-    {SPIS(0x300, 1), IF_SET},  /* ISACTIVER */
+    {0x008, 1, ALWAYS},       /* IIDR */
+    {0x000, 1, ALWAYS},       /* CTLR */
+    {SPIS(0x080, 1), ALWAYS}, /* IGROUPR */
+    {SPIS(0xc00, 2), ALWAYS}, /* ICFGR */
+    {SPIS(0x400, 8), IF_SET}, /* IPRIORITYR */
+    {SPIS(0x800, 8), ALWAYS}, /* ITARGETSR */
+    {SPIS(0x100, 1), IF_SET}, /* ISENABLER */
+    {SPIS(0x200, 1), IF_SET}, /* ISPENDR */
+    {SPIS(0x300, 1), IF_SET}, /* ISACTIVER */
 };
 static const struct range v2_banked[] = {
-    {PRIV(0x080, 1), ALWAYS},  /* IGROUPR */
-    {0xc04, 1, ALWAYS},        /* ICFGR of the PPIs */
-    {PRIV(0x400, 8), IF_SET}, /* IPRIORITYR */
-    {PRIV(0x100, 1), AND_CLEAR},  /* ISENABLER */
-    {PRIV(0x200, 1), IF_SET}, /* ISPENDR of the PPIs */
-    {PRIV(0x300, 1), IF_SET}, /* ISACTIVER */
-    {0xf20, 4, IF_SET},       /* SPENDSGIR: which vCPUs sent the pending SGIs */
+    {PRIV(0x080, 1), ALWAYS},    /* IGROUPR */
+    {0xc04, 1, ALWAYS},          /* ICFGR of the PPIs */
+    {PRIV(0x400, 8), IF_SET},    /* IPRIORITYR */
+    {PRIV(0x100, 1), AND_CLEAR}, /* ISENABLER */
+    {PRIV(0x200, 1), IF_SET},    /* ISPENDR of the PPIs */
+    {PRIV(0x300, 1), IF_SET},    /* ISACTIVER */
+    {0xf20, 4, IF_SET},          /* SPENDSGIR: which vCPUs sent the pending SGIs */
 };
 static const struct range v2_cpu[] = {
     {0x00, 1, ALWAYS}, /* CTLR */
@@ -125,15 +126,14 @@ static const struct range v2_cpu[] = {
 };
 
 #define ICC(crn, crm, op2) (3u << 14 | (crn) << 7 | (crm) << 3 | (op2))
-#define ICC_CTLR ICC(12u, 12u, 4u)
+#define ICC_CTLR           ICC(12u, 12u, 4u)
 static const uint32_t v3_icc[] = {
-    ICC(12u, 12u, 5u), /* SRE_EL1 */
-    ICC_CTLR,
-    ICC(4u, 6u, 0u),   /* PMR_EL1 */
-    ICC(12u, 8u, 3u),  /* BPR0_EL1 */
-    ICC(12u, 12u, 3u), /* BPR1_EL1 */
-    ICC(12u, 12u, 6u), /* IGRPEN0_EL1 */
-    ICC(12u, 12u, 7u), /* IGRPEN1_EL1 */
+    ICC(12u, 12u, 5u),                  /* SRE_EL1 */
+    ICC_CTLR,          ICC(4u, 6u, 0u), /* PMR_EL1 */
+    ICC(12u, 8u, 3u),                   /* BPR0_EL1 */
+    ICC(12u, 12u, 3u),                  /* BPR1_EL1 */
+    ICC(12u, 12u, 6u),                  /* IGRPEN0_EL1 */
+    ICC(12u, 12u, 7u),                  /* IGRPEN1_EL1 */
 };
 
 static uint64_t attr_of(struct vm *vm, uint32_t group, uint32_t vcpu, uint32_t offset)
@@ -256,8 +256,8 @@ int gic_load(struct vm *vm, const struct dstate_reader *r, struct err *e)
         if (!known || w.vcpu >= vm->nvcpus)
             return err_set(e, EBADMSG, "the snapshot has a GIC word of group %u, vCPU %u",
                            w.group, w.vcpu);
-        res = kvm_set_attr(vm->gic_fd, w.group, attr_of(vm, w.group, w.vcpu, w.offset),
-                           &w.value);
+        res =
+            kvm_set_attr(vm->gic_fd, w.group, attr_of(vm, w.group, w.vcpu, w.offset), &w.value);
         if (res < 0) {
             err_sys(e, -res, "write GIC register %x of group %u", w.offset, w.group);
             return err_hint(e, "restore on a host with the same GIC and kernel");

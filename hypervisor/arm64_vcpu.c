@@ -67,8 +67,8 @@ int vcpu_create(struct vm *vm, unsigned index, struct err *e)
 
 int vcpu_set_entry(struct vcpu *v, uint64_t pc, uint64_t x0, struct err *e)
 {
-#define CORE(field)                                              \
-    (KVM_REG_ARM64 | KVM_REG_SIZE_U64 | KVM_REG_ARM_CORE |       \
+#define CORE(field)                                        \
+    (KVM_REG_ARM64 | KVM_REG_SIZE_U64 | KVM_REG_ARM_CORE | \
      (offsetof(struct kvm_regs, regs.field) / sizeof(uint32_t)))
     int r = kvm_set_reg(v->fd, CORE(pc), &pc);
     if (r == 0)

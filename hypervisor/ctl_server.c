@@ -35,8 +35,7 @@ static void send_msg(struct ctl_server *s, uint32_t type, uint32_t id, const voi
                      size_t len, int fd)
 {
     struct err e = ERR_INIT;
-    if (s->sock >= 0 &&
-        msg_send(s->sock, type, id, body, len, &fd, fd >= 0 ? 1 : 0, &e) < 0)
+    if (s->sock >= 0 && msg_send(s->sock, type, id, body, len, &fd, fd >= 0 ? 1 : 0, &e) < 0)
         log_err(LOG_WARN, &e, "control");
 }
 
@@ -79,8 +78,7 @@ static int vsock_connect(void *ctx, uint32_t guest_port, uint32_t host_port, int
     struct ctl_server *s = ctx;
     struct ctl_vsock v = {.port = host_port, .peer_port = guest_port};
     struct err e = ERR_INIT;
-    int r = s->sock < 0 ? -ENOTCONN
-                        : msg_send(s->sock, CTL_VSOCK, 0, &v, sizeof v, &fd, 1, &e);
+    int r = s->sock < 0 ? -ENOTCONN : msg_send(s->sock, CTL_VSOCK, 0, &v, sizeof v, &fd, 1, &e);
     close(fd);
     return r;
 }
@@ -282,10 +280,8 @@ int ctl_server_new(struct ctl_server **ret, struct vm *vm, int sock, struct err 
 
 int ctl_server_start(struct ctl_server *s, struct err *e)
 {
-    struct ctl_ready ready = {.version = CTL_VERSION,
-                              .vcpus = s->vm->nvcpus,
-                              .pid = s->pid,
-                              .gic = s->vm->gic};
+    struct ctl_ready ready = {
+        .version = CTL_VERSION, .vcpus = s->vm->nvcpus, .pid = s->pid, .gic = s->vm->gic};
     s->vm->on_ended = on_ended;
     s->vm->ended_ctx = s;
     listen_on(s);

@@ -6,11 +6,11 @@
 #include "dev.h"
 
 struct uart_config {
-    int log_fd;           /* where console bytes go; kept open by the caller */
-    int input_fd;         /* typed bytes, or -1 */
-    uint64_t log_limit;   /* bytes written at most; 0: no limit */
-    bool interactive;     /* write each byte at once, not each line */
-    const char *watch;    /* call `seen` when the console prints this, or NULL */
+    int log_fd;              /* where console bytes go; kept open by the caller */
+    int input_fd;            /* typed bytes, or -1 */
+    uint64_t log_limit;      /* bytes written at most; 0: no limit */
+    bool interactive;        /* write each byte at once, not each line */
+    const char *watch;       /* call `seen` when the console prints this, or NULL */
     void (*seen)(void *ctx); /* on a vCPU thread */
     void *seen_ctx;
 };

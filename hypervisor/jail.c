@@ -80,8 +80,8 @@ static int empty_root(struct err *e)
     }
     if (umount2(".", MNT_DETACH) < 0)
         return err_sys(e, errno, "leave the old root");
-    if (mount(NULL, "/", NULL, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC,
-              NULL) < 0)
+    if (mount(NULL, "/", NULL,
+              MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) < 0)
         return err_sys(e, errno, "make the empty root read-only");
     return 0;
 }
@@ -92,9 +92,9 @@ static int limits(struct err *e)
         int what;
         rlim_t value;
     } table[] = {
-        {RLIMIT_CORE, 0},            /* a core file would hold guest memory */
-        {RLIMIT_NOFILE, FILES_MAX},  /* all we ever have open */
-        {RLIMIT_MSGQUEUE, 0},        /* no use for these */
+        {RLIMIT_CORE, 0},           /* a core file would hold guest memory */
+        {RLIMIT_NOFILE, FILES_MAX}, /* all we ever have open */
+        {RLIMIT_MSGQUEUE, 0},       /* no use for these */
     };
     for (unsigned i = 0; i < ARRAY_LEN(table); i++) {
         struct rlimit l = {table[i].value, table[i].value};

@@ -10,7 +10,8 @@
 #include "base/err.h"
 
 /* ioctl() retried over EINTR; "KVM_X: strerror" on failure. Returns the ioctl's result. */
-#define kvm_call(fd, request, arg, e) kvm_call_((fd), (request), (uintptr_t)(arg), #request, (e))
+#define kvm_call(fd, request, arg, e) \
+    kvm_call_((fd), (request), (uintptr_t)(arg), #request, (e))
 int kvm_call_(int fd, unsigned long request, uintptr_t arg, const char *name, struct err *e);
 
 /* Is this a KVM whose interface we speak? */

@@ -278,10 +278,9 @@ int main(int argc, char **argv)
 {
     static struct vm vm;
     static struct hand hand;
-    struct options o = {.uid = NOBODY,
-                        .hand = {.vcpus = 1,
-                                 .mem_bytes = 128ull << 20,
-                                 .cmdline = "console=ttyAMA0"}};
+    struct options o = {
+        .uid = NOBODY,
+        .hand = {.vcpus = 1, .mem_bytes = 128ull << 20, .cmdline = "console=ttyAMA0"}};
     struct err e = ERR_INIT;
     log_setup(LOG_INFO, "vmm");
     if (parse_args(&o, argc, argv, &e) < 0) {

@@ -37,8 +37,7 @@ static const struct rule vcpu_rules[] = {
     {SYS_exit_group, "end after a refused call"},
 };
 static const uint32_t vcpu_ioctls[] = {
-    KVM_RUN,
-    KVM_SET_VCPU_EVENTS, /* external abort for an access nobody can emulate */
+    KVM_RUN, KVM_SET_VCPU_EVENTS, /* external abort for an access nobody can emulate */
 };
 
 static const struct rule io_rules[] = {
@@ -74,11 +73,21 @@ static const struct rule io_rules[] = {
     {SYS_exit_group, "the end"},
 };
 static const uint32_t io_ioctls[] = {
-    KVM_SET_ONE_REG,      KVM_GET_ONE_REG,       KVM_SET_DEVICE_ATTR,
-    KVM_GET_DEVICE_ATTR,  KVM_GET_MP_STATE,      KVM_SET_MP_STATE,
-    KVM_GET_VCPU_EVENTS,  KVM_SET_VCPU_EVENTS,   KVM_SET_USER_MEMORY_REGION,
-    KVM_IRQFD,            KVM_IOEVENTFD,         KVM_IRQ_LINE,
-    (uint32_t)PAGEMAP_SCAN, (uint32_t)TUNSETOFFLOAD, (uint32_t)TUNSETVNETHDRSZ,
+    KVM_SET_ONE_REG,
+    KVM_GET_ONE_REG,
+    KVM_SET_DEVICE_ATTR,
+    KVM_GET_DEVICE_ATTR,
+    KVM_GET_MP_STATE,
+    KVM_SET_MP_STATE,
+    KVM_GET_VCPU_EVENTS,
+    KVM_SET_VCPU_EVENTS,
+    KVM_SET_USER_MEMORY_REGION,
+    KVM_IRQFD,
+    KVM_IOEVENTFD,
+    KVM_IRQ_LINE,
+    (uint32_t)PAGEMAP_SCAN,
+    (uint32_t)TUNSETOFFLOAD,
+    (uint32_t)TUNSETVNETHDRSZ,
 };
 
 #define FILTER_MAX 256u

@@ -74,8 +74,10 @@ int vm_start_threads(struct vm *vm, struct err *e)
 int vm_map_anonymous(struct vm *vm, uint64_t size, struct err *e)
 {
     if (size < MEM_MIN || size > MEM_MAX || size % (2u << 20))
-        return err_set(e, EINVAL, "memory of %llu bytes; it takes 128 MiB to 32 GiB in whole "
-                       "multiples of 2 MiB", (unsigned long long)size);
+        return err_set(e, EINVAL,
+                       "memory of %llu bytes; it takes 128 MiB to 32 GiB in whole "
+                       "multiples of 2 MiB",
+                       (unsigned long long)size);
     void *p = mmap(NULL, size, PROT_READ | PROT_WRITE,
                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (p == MAP_FAILED)
@@ -151,9 +153,9 @@ int mem_discard(const struct guest_mem *m, uint64_t gpa, uint64_t len)
          * save it: real zeros instead. */
         uint64_t from = MAX(off, m->overlays[i].off);
         uint64_t to = MIN(end, m->overlays[i].off + m->overlays[i].len);
-        if (from < to && mmap(m->host + from, to - from, PROT_READ | PROT_WRITE,
-                              MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE | MAP_ANONYMOUS, -1,
-                              0) == MAP_FAILED)
+        if (from < to &&
+            mmap(m->host + from, to - from, PROT_READ | PROT_WRITE,
+                 MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED)
             return -errno;
     }
     return madvise(p, len, MADV_DONTNEED) < 0 ? -errno : 0;

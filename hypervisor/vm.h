@@ -65,7 +65,7 @@ struct vm {
     uint64_t restore_ns[8];
     void (*on_paused)(struct vm *vm, void *ctx);
     void (*on_ended)(struct vm *vm, void *ctx); /* paused, and `end` says why */
-    void (*on_kick)(void *ctx); /* after each ring_kick(); may be NULL */
+    void (*on_kick)(void *ctx);                 /* after each ring_kick(); may be NULL */
     void *paused_ctx, *ended_ctx, *kick_ctx;
 
     int image_fd; /* the image layer this machine was restored from, or -1 */

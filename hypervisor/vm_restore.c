@@ -24,8 +24,15 @@
  * address space, whatever its length. */
 #define MAP_RUN_MIN 64u
 
-enum phase { PHASE_FILES, PHASE_MEMORY, PHASE_DEVS, PHASE_VCPUS, PHASE_GIC, PHASE_LOAD,
-             PHASE_START };
+enum phase {
+    PHASE_FILES,
+    PHASE_MEMORY,
+    PHASE_DEVS,
+    PHASE_VCPUS,
+    PHASE_GIC,
+    PHASE_LOAD,
+    PHASE_START
+};
 
 static void phase_done(struct vm *vm, enum phase phase, uint64_t *since)
 {
@@ -195,8 +202,10 @@ static int open_layers(struct vm *vm, const struct ctl_machine *m,
                        const struct machine_fds *fds, struct layers *l, struct err *e)
 {
     if (m->nmem_layers < 1 || m->nmem_layers > 2)
-        return err_set(e, EINVAL, "%u snapshot layers; it takes an image, or an image and a "
-                       "session", m->nmem_layers);
+        return err_set(e, EINVAL,
+                       "%u snapshot layers; it takes an image, or an image and a "
+                       "session",
+                       m->nmem_layers);
     int r = snap_open(&l->image, fds->snapshots[0], e);
     if (r < 0)
         return err_wrap(e, "image");

@@ -132,8 +132,7 @@ int dr_check(const void *blob, size_t len, struct err *e)
     return r;
 }
 
-int dr_next(const void *blob, size_t len, size_t *pos, struct dstate_reader *ret,
-            struct err *e)
+int dr_next(const void *blob, size_t len, size_t *pos, struct dstate_reader *ret, struct err *e)
 {
     return next_block(blob, len, pos, ret, e);
 }

@@ -20,12 +20,12 @@
 #define SCAN_REQUEST (int)PAGEMAP_SCAN
 #endif
 
-#define PAGE        4096u
-#define REGIONS     128u
-#define BATCH       512u /* entries of the pagemap at a time */
-#define PM_PRESENT  (1ull << 63)
-#define PM_SWAPPED  (1ull << 62)
-#define PM_FILE     (1ull << 61)
+#define PAGE       4096u
+#define REGIONS    128u
+#define BATCH      512u /* entries of the pagemap at a time */
+#define PM_PRESENT (1ull << 63)
+#define PM_SWAPPED (1ull << 62)
+#define PM_FILE    (1ull << 61)
 
 bool page_is_zero(const void *page)
 {

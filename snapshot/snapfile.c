@@ -120,8 +120,7 @@ struct snap_run snap_run_at(const void *index, size_t i)
 
 /* Runs are sorted and disjoint. In a full snapshot a page's place follows from its number; in
  * a difference the data is packed in the order of the runs. */
-int snap_check_index(const struct snap_info *info, const void *bytes, size_t len,
-                     struct err *e)
+int snap_check_index(const struct snap_info *info, const void *bytes, size_t len, struct err *e)
 {
     bool full = info->flags & SNAP_FULL;
     uint64_t pages = info->mem_bytes / SNAP_PAGE, next = 0, stored = 0, zero = 0;

@@ -21,7 +21,7 @@
 #define SNAP_FULL         1u /* flag: whole memory, flat; else a difference to `parent` */
 #define SNAP_FULL_ALIGN   (2ull << 20)
 #define SNAP_SECTIONS_MAX 8u
-#define SNAP_RUN_MAX      256u        /* pages in one run */
+#define SNAP_RUN_MAX      256u /* pages in one run */
 #define SNAP_STATE_MAX    (4ull << 20)
 #define SNAP_MEM_MAX      (64ull << 30)
 

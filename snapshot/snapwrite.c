@@ -110,8 +110,8 @@ static int add_page(struct writer *w, uint64_t page, struct err *e)
         w->same++;
         return 0;
     }
-    bool fits = w->count && kind == w->kind && w->first + w->count == page &&
-                w->count < SNAP_RUN_MAX;
+    bool fits =
+        w->count && kind == w->kind && w->first + w->count == page && w->count < SNAP_RUN_MAX;
     if (!fits) {
         int r = end_run(w, e);
         if (r < 0)
