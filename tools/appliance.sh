@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Makes build/appliance/{Image,initrd.cpio}: the kernel and root of the ARM64 host, emulated or
 # real. Two cpio archives one after the other: the part from Debian's signed packages, which
-# comes from the cache, and the project's own part, made anew each time in a fraction of a second.
+# comes from the cache, and the project's own part, made anew each time, which is quick.
 #
 # Called by the Makefile, from the top of the tree: tools/appliance.sh
 # Takes what exists of build/arm64/{dormoused,dormouse-vmm,dormouse}, build/kernel/Image and
@@ -55,30 +55,32 @@ copy_program() {
 
 # copy_modules FROM TO WANTED...: modules and what they depend on, decompressed.
 copy_modules() {
-    local from=$1 to=$2 name path
+    local from=$1 to=$2 name path tree=lib/modules/$release
     shift 2
     depmod -b "$from" "$release"
     for name in "$@"; do
         # Lines of modules.dep are `path: dependency...`; - and _ mean the same in a name.
         awk -v want="$name" '
-            function plain(p) { sub(/.*\//, "", p); sub(/\.ko.*/, "", p); gsub(/-/, "_", p); return p }
+            function plain(p) {
+                sub(/.*\//, "", p); sub(/\.ko.*/, "", p); gsub(/-/, "_", p)
+                return p
+            }
             { path = $1; sub(/:$/, "", path); gsub(/-/, "_", want) }
             plain(path) == want { $1 = path; print; found = 1 }
-            END { exit !found }' "$from/lib/modules/$release/modules.dep" ||
+            END { exit !found }' "$from/$tree/modules.dep" ||
             die "the kernel $release has no module $name; adapt the list in tools/appliance.sh"
     done | tr ' ' '\n' | sort -u | while read -r path; do
-        mkdir -p "$to/lib/modules/$release/${path%/*}"
+        mkdir -p "$to/$tree/${path%/*}"
         case $path in
-        *.xz) xz -dc "$from/lib/modules/$release/$path" >"$to/lib/modules/$release/${path%.xz}" ;;
-        *) cp "$from/lib/modules/$release/$path" "$to/lib/modules/$release/$path" ;;
+        *.xz) xz -dc "$from/$tree/$path" >"$to/$tree/${path%.xz}" ;;
+        *) cp "$from/$tree/$path" "$to/$tree/$path" ;;
         esac
     done
-    cp "$from/lib/modules/$release"/modules.{order,builtin,builtin.modinfo} \
-        "$to/lib/modules/$release/"
+    cp "$from/$tree"/modules.{order,builtin,builtin.modinfo} "$to/$tree/"
     depmod -b "$to" "$release"
     # Only the text forms are read by busybox.
-    find "$to/lib/modules/$release" -maxdepth 1 -name '*.bin' -delete
-    rm "$to/lib/modules/$release"/modules.{order,builtin,builtin.modinfo,devname,softdep}
+    find "$to/$tree" -maxdepth 1 -name '*.bin' -delete
+    rm "$to/$tree"/modules.{order,builtin,builtin.modinfo,devname,softdep}
 }
 
 # write_cpio ROOT OUT: the same bytes for the same content, whenever and wherever it is made.
@@ -116,7 +118,8 @@ make_debian_part() {
     grep -qx CONFIG_KVM=y "$work/debian/boot/config-$release" ||
         die "the kernel $release has no KVM built in"
 
-    mkdir -p "$root"/{dev,etc/ssl/certs,mnt,proc,root,run,sys,tmp,usr/{bin,sbin,lib,share/dormouse/bases},var/{lib/dormouse,log}}
+    mkdir -p "$root"/{dev,etc/ssl/certs,mnt,proc,root,run,sys,tmp,var/{lib/dormouse,log}} \
+        "$root"/usr/{bin,sbin,lib,share/dormouse/bases}
     chmod 700 "$root/root"
     ln -s usr/bin "$root/bin"
     ln -s usr/sbin "$root/sbin"

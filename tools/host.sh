@@ -252,7 +252,8 @@ up() {
     exec {lock}>"$run/lock"
     flock -w "$limit" "$lock" || die "another 'up' or 'down' is at work in '$run'"
     if running; then
-        if [ "$(build_id)" = "$(cat "$run/build" 2>/dev/null)" ] && [ -s "$run/env" ] && answers; then
+        if [ "$(build_id)" = "$(cat "$run/build" 2>/dev/null)" ] && [ -s "$run/env" ] &&
+            answers; then
             echo "Dormouse is up already: https://localhost:$port"
             return
         fi
@@ -304,7 +305,8 @@ status() {
     fi
     echo "process  $pid, since $(ps -o lstart= -p "$pid" | tr -s ' ')"
     echo "memory   $(awk '/^VmRSS/ { printf "%d", $2 / 1024 }' "/proc/$pid/status") MiB"
-    [ ! -e "$run/state.img" ] || echo "state    $(du -m "$run/state.img" | cut -f1) MiB in $run/state.img"
+    [ ! -e "$run/state.img" ] ||
+        echo "state    $(du -m "$run/state.img" | cut -f1) MiB in $run/state.img"
     echo "logs     $run/dormoused.log $run/console.log"
     if [ -s "$run/env" ] && answers; then
         echo "API      https://localhost:$port, answers"

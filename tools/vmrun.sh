@@ -57,7 +57,7 @@ shift $((OPTIND - 1))
 program=$1
 shift
 case $program in
-/*[[:space:],]* | *=*) fail "the program's path '$program' has a character the kernel command line cannot carry" ;;
+/*[[:space:],]* | *=*) fail "the kernel command line cannot carry the path '$program'" ;;
 /*) ;;
 *) fail "'$program' must be a path inside the machine, beginning with /" ;;
 esac
@@ -72,11 +72,12 @@ if [ ! -s "$appliance/Image" ] || [ ! -s "$appliance/initrd.cpio" ]; then
 fi
 
 tmp=$(mktemp -d "${TMPDIR:-/tmp}/dormouse-vmrun.XXXXXX")
-qemu=
+qemu='' watch=''
 # shellcheck disable=SC2317  # called by the trap
 cleanup() {
     trap - EXIT
     [ -z "$qemu" ] || kill -KILL "$qemu" 2>/dev/null || true
+    [ -z "$watch" ] || kill "$watch" 2>/dev/null || true
     rm -rf "$tmp"
 }
 trap cleanup EXIT
@@ -142,7 +143,7 @@ watch=$!
 wait "$qemu" 2>/dev/null || true # silent about a killed one
 kill "$watch" 2>/dev/null || true
 wait "$watch" 2>/dev/null || true
-qemu=
+qemu='' watch=''
 
 if [ -e "$tmp/late" ]; then
     tail -n 20 "$console" >&2
