@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * dormoused: reads its settings, then becomes the privileged parent, which
+ * starts and supervises the api role (role.h).
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "../hypervisor/base/log.h"
+#include "../hypervisor/base/mem.h"
+#include "config.h"
+#include "durable.h"
+#include "parent.h"
+#include "role.h"
+
+#ifndef DORMOUSE_VERSION
+#define DORMOUSE_VERSION "unknown"
+#endif
+
+static int fail(const struct err *e)
+{
+    fprintf(stderr, "error: %s\n", e->msg);
+    if (e->hint[0])
+        fprintf(stderr, "  try:  %s\n", e->hint);
+    return 1;
+}
+
+static enum log_level level_of(const char *name)
+{
+    return name[0] == 'e'   ? LOG_ERROR
+           : name[0] == 'w' ? LOG_WARN
+           : name[0] == 'd' ? LOG_DEBUG
+                            : LOG_INFO;
+}
+
+/* Connections, files of microVMs and their sockets: take what the system allows. */
+static void raise_limits(void)
+{
+    struct rlimit l;
+    if (getrlimit(RLIMIT_NOFILE, &l) == 0 && l.rlim_cur < l.rlim_max) {
+        l.rlim_cur = MIN(l.rlim_max, (rlim_t)65536);
+        setrlimit(RLIMIT_NOFILE, &l);
+    }
+    l = (struct rlimit){0, 0};
+    setrlimit(RLIMIT_CORE, &l);
+}
+
+/* For nftw(), which takes no context: the owner to give. */
+static uid_t owner;
+
+static int give(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+    (void)type;
+    (void)ftw;
+    return st->st_uid == owner ? 0 : lchown(path, owner, owner);
+}
+
+static int prepare(const struct config *c, struct err *e)
+{
+    AUTO_CLOSE int state = -1, run = -1;
+    char ready[600];
+    struct stat st;
+    int r = durable_dir(AT_FDCWD, c->state, &state, e);
+    if (r == 0)
+        r = durable_dir(AT_FDCWD, c->run, &run, e);
+    if (r < 0)
+        return r;
+    snprintf(ready, sizeof ready, "%s/ready", c->run);
+    unlink(ready); /* of an earlier run that did not end in order */
+    owner = (uid_t)c->api_uid;
+    if (fstat(state, &st) < 0)
+        return err_sys(e, errno, "look at '%s'", c->state);
+    if (owner != 0 && st.st_uid != owner && nftw(c->state, give, 32, FTW_PHYS) != 0)
+        return err_sys(e, errno, "give '%s' to user %u", c->state, owner);
+    if (owner != 0 && fchown(run, owner, owner) < 0)
+        return err_sys(e, errno, "give '%s' to user %u", c->run, owner);
+    return 0;
+}
+
+static int api_role(void *ctx, int sock)
+{
+    const struct config *c = ctx;
+    log_setup(level_of(c->log_level), "api");
+    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0); /* changing the user had switched it on again */
+    prctl(PR_SET_NAME, "dormoused-api", 0, 0, 0);
+    return role_run(c, sock);
+}
+
+int main(int argc, char **argv)
+{
+    static struct config c;
+    struct err e = ERR_INIT;
+    enum config_action action;
+    if (config_load(&c, argc, argv, &action, &e) < 0) {
+        fail(&e);
+        return 2;
+    }
+    if (action == CONFIG_HELP) {
+        AUTO_FREE char *text = config_help();
+        fputs(text ? text : "", stdout);
+        return 0;
+    }
+    if (action == CONFIG_VERSION) {
+        puts("dormoused " DORMOUSE_VERSION);
+        return 0;
+    }
+    umask(077);
+    log_setup(level_of(c.log_level), "parent");
+    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+    signal(SIGHUP, SIG_IGN); /* the api role sees by itself that a certificate has changed */
+    raise_limits();
+    if (geteuid() != 0) {
+        err_set(&e, EPERM, "dormoused must be started as root");
+        err_hint(&e, "its network-facing part gives up all privileges at once");
+        return fail(&e);
+    }
+    struct parent_config pc = {
+        .vmm_path = c.vmm, .nft_path = c.nft, .api_uid = (uint32_t)c.api_uid};
+    int r = prepare(&c, &e);
+    if (r == 0)
+        r = parent_supervise(&pc, api_role, &c, &e);
+    return r < 0 ? fail(&e) : 0;
+}
