@@ -39,7 +39,7 @@ API :=  \
 	exchange fleet fleet_build fleet_guest fleet_idle fleet_image fleet_io fleet_jobs \
 	fleet_open fleet_run front fsm guest_link http1 http1_write jsonw netlink nft op \
 	ops_connector ops_image ops_managed ops_microvm ops_run ops_tag ops_token ops_version \
-	page parent parent_spawn pool reconcile route s3 s3_body s3_chunked s3_list s3_multi \
+	page parent parent_spawn pool reconcile role route s3 s3_body s3_chunked s3_list s3_multi \
 	s3_object s3_xml server shapes sigv4 sigv4_canon siphash store_image store_misc \
 	store_schema store_sqlite store_vm tls token urlenc uuid validate vmm zip
 
@@ -153,7 +153,7 @@ $(B)/link/dormouse-init: $(call objects,musl,$(INIT_SRC))
 	$(call say,LINK,dormouse-init)
 	@mkdir -p $(@D)
 	$(Q)$(CC_musl) -static $(LINK) -o $@ $^
-$(B)/link/dormoused: $(call objects,glibc,$(API_SRC))
+$(B)/link/dormoused: $(call objects,glibc,$(API_SRC) api/dormoused.c)
 	$(call say,LINK,dormoused)
 	@mkdir -p $(@D)
 	$(Q)$(CC_glibc) -static-pie $(LINK) -o $@ $^ $(API_LIBS)

@@ -163,6 +163,7 @@ trap 'rm -rf "$tmp"' EXIT
 umask 022
 mkdir -p "$tmp/root"
 own tools/appliance-init.sh init 755
+own api/dist/appliance.conf etc/dormouse/dormoused.conf 644
 for name in dormoused dormouse-vmm dormouse; do
     own "$BUILD/arm64/$name" "usr/bin/$name" 755
 done
