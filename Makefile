@@ -35,7 +35,7 @@ INIT :=  \
 
 API :=  \
 	api applog arn artifacts artifacts_read artifacts_write auth build_vm buildlog ca cgroup \
-	config_json conn digest dockerfile dockerfile_words durable edge edge_head edge_pump \
+	config config_json conn digest dockerfile dockerfile_words durable edge edge_head edge_pump \
 	exchange fleet fleet_build fleet_guest fleet_idle fleet_image fleet_io fleet_jobs \
 	fleet_open fleet_run front fsm guest_link http1 http1_write jsonw netlink nft op \
 	ops_connector ops_image ops_managed ops_microvm ops_run ops_tag ops_token ops_version \
