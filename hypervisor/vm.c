@@ -321,5 +321,9 @@ void vm_stats(struct vm *vm, struct ctl_stats *ret)
         ret->mmio_exits += vm->vcpus[i].mmio;
     }
     ret->bus_misses = vm->bus.misses;
+    for (unsigned i = 0; i < vm->ndevs; i++) {
+        if (vm->devs[i]->ops->stats)
+            vm->devs[i]->ops->stats(vm->devs[i], ret);
+    }
     memcpy(ret->restore_ns, vm->restore_ns, sizeof ret->restore_ns);
 }
