@@ -35,13 +35,13 @@ INIT :=  \
 
 API :=  \
 	api applog arn artifacts artifacts_read artifacts_write auth build_vm buildlog ca cgroup \
-	config config_json conn digest dockerfile dockerfile_words durable edge edge_head edge_pump \
-	exchange fleet fleet_build fleet_guest fleet_idle fleet_image fleet_io fleet_jobs \
-	fleet_open fleet_run front fsm guest_link http1 http1_write jsonw netlink nft op \
-	ops_connector ops_image ops_managed ops_microvm ops_run ops_tag ops_token ops_version \
-	page parent parent_spawn pool reconcile role route s3 s3_body s3_chunked s3_list s3_multi \
-	s3_object s3_xml server shapes sigv4 sigv4_canon siphash store_image store_misc \
-	store_schema store_sqlite store_vm tls token urlenc uuid validate vmm zip
+	config config_json conn digest dockerfile dockerfile_words durable edge \
+	edge_head edge_pump exchange fleet fleet_build fleet_guest fleet_idle fleet_image \
+	fleet_io fleet_jobs fleet_open fleet_run front fsm guest_link http1 http1_write jsonw \
+	netlink nft op ops_connector ops_image ops_managed ops_microvm ops_run ops_tag ops_token \
+	ops_version page parent parent_spawn pool reconcile role route s3 s3_body s3_chunked \
+	s3_list s3_multi s3_object s3_xml server shapes sigv4 sigv4_canon siphash store_image \
+	store_misc store_schema store_sqlite store_vm tls token urlenc uuid validate vmm zip
 
 BASE_SRC := $(BASE:%=hypervisor/base/%.c)
 SNAPSHOT_SRC := $(SNAPSHOT:%=snapshot/%.c)
@@ -76,7 +76,7 @@ CBASE := -std=gnu17 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DDORMOUSE_VERSION='"$(
 ARM := -mbranch-protection=standard -march=armv8.1-a+crc
 GCC_ONLY := -Wno-format-truncation # long names are cut on purpose
 HARDEN := -fstack-clash-protection -D_FORTIFY_SOURCE=2
-LINK := -Wl,--gc-sections -Wl,-z,relro,-z,now,-z,noexecstack
+LINK := -Wl,--gc-sections -Wl,-z,relro,-z,now,-z,noexecstack -Wl,-z,max-page-size=4096
 SAN := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 TEST_FLAGS := $(CBASE) $(SAN) -O1 -Wno-missing-prototypes -Wno-unused-function
 
@@ -128,6 +128,9 @@ $(B)/deps.stamp: tools/deps.sh
 
 # Slow products come from the cache. A stamp says that one is in place; its recipe decides whether
 # the cached copy is good.
+# A link whose cache entry was removed must be made anew.
+$(foreach c,musl sysroot sysroot-native kernel bases,$(if $(wildcard $(B)/$(c)/.manifest),,\
+	$(shell rm -f $(B)/$(c).stamp)))
 CACHED := tools/cache.sh tools/apt-private.sh
 $(B)/musl.stamp: tools/muslroot.sh $(CACHED) | $(B)/deps.stamp
 	@tools/muslroot.sh
@@ -168,7 +171,7 @@ $(B)/tool/%: tools/%.c Makefile | $(B)/deps.stamp
 $(B)/guest/initrd.cpio: $(B)/tool/mkinitrd initrd/files.list $(B)/arm64/dormouse-init
 	$(call say,CPIO,"guest initramfs")
 	@mkdir -p $(@D)
-	$(Q)$(B)/tool/mkinitrd -o $@ initrd/files.list
+	$(Q)$(B)/tool/mkinitrd initrd/files.list $(B) $@
 
 # The appliance: kernel and root of the ARM64 host, emulated or real.
 APPLIANCE_PARTS := $(addprefix $(B)/arm64/,dormouse-vmm dormoused) $(B)/guest/initrd.cpio
