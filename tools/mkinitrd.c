@@ -136,29 +136,26 @@ static void put_entry(FILE *out, unsigned ino, const struct entry *e, const char
 int main(int argc, char **argv)
 {
     static struct entry entries[ENTRIES_MAX];
-    const char *base = getenv("BUILD");
-    if (argc != 4 || strcmp(argv[1], "-o") != 0) {
+    if (argc != 4) {
         fprintf(stderr,
-                "Usage: mkinitrd -o OUT LIST\n\n"
-                "Writes the cpio OUT as LIST says. Sources are looked up in $BUILD, or in "
-                "build/.\n");
+                "Usage: mkinitrd LIST SOURCES OUT\n\n"
+                "Writes the cpio OUT as LIST says; sources are looked up in SOURCES.\n");
         return 2;
     }
-    const char *path = argv[2], *list = argv[3];
     char tmp[1024];
-    if ((size_t)snprintf(tmp, sizeof(tmp), "%s.new", path) >= sizeof(tmp))
-        die("the path '%s' is too long", path);
-    size_t n = read_list(list, entries);
+    if ((size_t)snprintf(tmp, sizeof(tmp), "%s.new", argv[3]) >= sizeof(tmp))
+        die("the path '%s' is too long", argv[3]);
+    size_t n = read_list(argv[1], entries);
     FILE *out = fopen(tmp, "wb");
     if (!out)
         die("cannot write '%s': %s", tmp, strerror(errno));
     for (size_t i = 0; i < n; i++)
-        put_entry(out, (unsigned)i + 1, &entries[i], base && *base ? base : "build");
+        put_entry(out, (unsigned)i + 1, &entries[i], argv[2]);
     struct entry end = {.path = "TRAILER!!!"};
     put_header(out, 0, &end, 1, 0);
-    if (ferror(out) || fclose(out) != 0 || rename(tmp, path) != 0) {
+    if (ferror(out) || fclose(out) != 0 || rename(tmp, argv[3]) != 0) {
         unlink(tmp);
-        die("cannot write '%s': %s", path, strerror(errno));
+        die("cannot write '%s': %s", argv[3], strerror(errno));
     }
     return 0;
 }
