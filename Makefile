@@ -99,8 +99,13 @@ ROOT_native := $(B)/sysroot-native.stamp
 ROOT_asan := $(B)/sysroot-native.stamp
 ROOT_fuzz := $(B)/sysroot-native.stamp
 
+# Changed flags recompile; other changes of this file do not.
+.PHONY: FORCE
 define compile_rule
-$(B)/obj/$(1)/%.o: %.c Makefile | $$(ROOT_$(1))
+$(B)/obj/$(1)/flags: FORCE
+	@mkdir -p $$(@D); echo '$$(CC_$(1)) $$(subst ',,$$(CFLAGS_$(1)))' | cmp -s - $$@ || \
+		echo '$$(CC_$(1)) $$(subst ',,$$(CFLAGS_$(1)))' >$$@
+$(B)/obj/$(1)/%.o: %.c $(B)/obj/$(1)/flags | $$(ROOT_$(1))
 	$$(call say,CC,"$$< ($(1))")
 	@mkdir -p $$(@D)
 	$$(Q)$$(CC_$(1)) $$(CFLAGS_$(1)) -c -o $$@ $$<
@@ -163,7 +168,7 @@ $(B)/link/dormoused: $(call objects,glibc,$(API_SRC) api/dormoused.c)
 $(B)/arm64/%: $(B)/link/%
 	$(strip_to)
 
-$(B)/tool/%: tools/%.c Makefile | $(B)/deps.stamp
+$(B)/tool/%: tools/%.c | $(B)/deps.stamp
 	$(call say,CC,"$< (build tool)")
 	@mkdir -p $(@D)
 	$(Q)gcc $(CBASE) -O1 -MF $(B)/obj/$*.d -o $@ $<
