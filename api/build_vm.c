@@ -18,7 +18,7 @@
 #define BOOT_LIMIT_MS   60000
 #define STEP_LIMIT_MS   3600000 /* one instruction of the Dockerfile */
 #define START_LIMIT_MS  60000
-#define LISTEN_LIMIT_MS 15000 /* without a ready hook: until a port is open */
+#define LISTEN_LIMIT_MS 60000 /* without a ready hook: until a port is open */
 #define PROBE_MS        25
 #define REQUEST_MAX     (GP_BODY_MAX - 4096u)
 

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -79,6 +80,9 @@ int guest_save(struct vmm *v, bool full, int dir, const char *name, struct ctl_s
         r = err_sys(e, errno, "make the snapshot durable");
     if (r == 0 && (renameat(dir, tmp, dir, name) < 0 || fsync(dir) < 0))
         r = err_sys(e, errno, "publish the snapshot");
+    struct stat st;
+    if (r == 0 && fstat(fd, &st) == 0)
+        ret->file_bytes = (uint64_t)st.st_blocks * 512; /* holes cost nothing */
     if (r < 0)
         unlinkat(dir, tmp, 0);
     return r;
