@@ -3,9 +3,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <sqlite3.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <time.h>
 
 #include "../../api/store_priv.h"
@@ -437,6 +439,56 @@ TEST(a_full_disk_is_told)
     store_close(s);
 }
 
+/* Adds rows and says so on the pipe after each, until it is killed. */
+static void child_writes(int fd, unsigned base)
+{
+    struct store *s = NULL;
+    if (store_open(&s, path, NULL) < 0)
+        _exit(1);
+    for (unsigned i = base;; i++)
+        if (add_vm(s, "box", i, "RUNNING") < 0 || write(fd, &i, sizeof i) != sizeof i)
+            _exit(2);
+}
+
+/* What was acknowledged is there after a kill at any moment, and nothing is damaged. */
+TEST(kill_minus_nine)
+{
+    struct err e = ERR_INIT;
+    store_close(fresh());
+    unsigned acknowledged = 0;
+    for (unsigned round = 0; round < 20; round++) {
+        int fds[2];
+        unsigned base = (round + 1) * 100000, last = 0, n = 0;
+        CHECK(pipe2(fds, O_CLOEXEC) == 0);
+        pid_t pid = fork();
+        if (pid == 0)
+            child_writes(fds[1], base);
+        close(fds[1]);
+        while (n < 1 + round * 7 && read(fds[0], &last, sizeof last) == sizeof last)
+            n++;
+        kill(pid, SIGKILL);
+        while (read(fds[0], &last, sizeof last) == sizeof last)
+            n++; /* said before it died */
+        int status;
+        CHECK(waitpid(pid, &status, 0) == pid && WIFSIGNALED(status));
+        close(fds[0]);
+        CHECK(n > 0 && last == base + n - 1);
+        acknowledged += n;
+        struct store *s = NULL;
+        CHECK(store_open(&s, path, &e) == 0);
+        uint64_t live = 0;
+        struct store_vm vm;
+        char id[32];
+        snprintf(id, sizeof id, "microvm-%08u", last);
+        CHECK(store_vm_get(s, id, &vm, &e) == 0);
+        store_vm_free(&vm);
+        /* one more may have been written without being acknowledged, each round */
+        CHECK(store_vm_count_live(s, "box", 0, &live, &e) == 0);
+        CHECK(live >= acknowledged && live <= acknowledged + round + 1);
+        store_close(s);
+    }
+}
+
 static double now_ms(void)
 {
     struct timespec t;
@@ -495,6 +547,7 @@ int main(void)
     RUN(damage_is_refused);
     RUN(busy_is_told);
     RUN(a_full_disk_is_told);
+    RUN(kill_minus_nine);
     RUN(ten_thousand_rows);
     remove_all();
     rmdir(dir);
