@@ -37,9 +37,9 @@ API :=  \
 	api applog arn artifacts artifacts_read artifacts_write auth build_vm buildlog ca cgroup \
 	config config_json conn digest dockerfile dockerfile_words durable edge \
 	edge_head edge_pump exchange fleet fleet_build fleet_guest fleet_idle fleet_image \
-	fleet_io fleet_jobs fleet_open fleet_run front fsm guest_link http1 http1_write jsonw \
-	netlink nft op ops_connector ops_image ops_managed ops_microvm ops_run ops_tag ops_token \
-	ops_version page parent parent_spawn pool reconcile role route s3 s3_body s3_chunked \
+	fleet_info fleet_io fleet_jobs fleet_open fleet_run front fsm guest_link http1 http1_write jsonw \
+	netlink nft op ops_connector ops_ext ops_image ops_managed ops_microvm ops_run ops_tag \
+	ops_token ops_version page parent parent_spawn pool reconcile role route s3 s3_body s3_chunked \
 	s3_list s3_multi s3_object s3_xml server shapes sigv4 sigv4_canon siphash store_image \
 	store_misc store_schema store_sqlite store_vm tls token urlenc uuid validate vmm zip
 

@@ -153,6 +153,7 @@ void api_handle(struct api *a, const struct http_req *req, enum rights who, cons
 {
     struct op o = {.api = a, .res = res};
     buf_reset(&res->body);
+    buf_reset(&res->headers);
     res->content_type = NULL;
     res->error_type[0] = '\0';
     res->retry_after = 0;

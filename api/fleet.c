@@ -96,7 +96,7 @@ void fleet_vm_forget(struct fleet *f, struct fvm *vm)
         fleet_vm_put(f, vm);
 }
 
-static struct fvm *find_id(struct fleet *f, const char *id)
+struct fvm *fleet_vm_find(struct fleet *f, const char *id)
 {
     pthread_mutex_lock(&f->lock);
     struct fvm *vm = f->by_id[bucket(id)];
@@ -272,7 +272,7 @@ static int resume(struct fleet *f, struct fvm *vm, struct err *e)
 
 int fleet_suspend(struct fleet *f, const char *vm_id, struct err *e)
 {
-    struct fvm *vm = find_id(f, vm_id);
+    struct fvm *vm = fleet_vm_find(f, vm_id);
     if (!vm)
         return err_set(e, EINVAL, "MicroVM %s is not running", vm_id);
     int r = fleet_begin(vm, EV_SUSPEND, e);
@@ -286,7 +286,7 @@ int fleet_suspend(struct fleet *f, const char *vm_id, struct err *e)
 
 int fleet_resume(struct fleet *f, const char *vm_id, struct err *e)
 {
-    struct fvm *vm = find_id(f, vm_id);
+    struct fvm *vm = fleet_vm_find(f, vm_id);
     if (!vm)
         return err_set(e, EINVAL, "MicroVM %s is not suspended", vm_id);
     int r = fleet_begin(vm, EV_RESUME, e);
@@ -300,7 +300,7 @@ int fleet_resume(struct fleet *f, const char *vm_id, struct err *e)
 
 int fleet_terminate(struct fleet *f, const char *vm_id, struct err *e)
 {
-    struct fvm *vm = find_id(f, vm_id);
+    struct fvm *vm = fleet_vm_find(f, vm_id);
     if (!vm)
         return 0; /* it has ended */
     pthread_mutex_lock(&vm->lock);

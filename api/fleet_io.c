@@ -168,6 +168,16 @@ int fleet_io_slot(struct fleet_io *io, uint32_t *ret, struct err *e)
     return r < 0 ? err_set(e, ENOSPC, "no capacity: all %u places are taken", PRIV_SLOTS) : 0;
 }
 
+unsigned fleet_io_slots_used(struct fleet_io *io)
+{
+    unsigned n = 0;
+    pthread_mutex_lock(&io->plock);
+    for (uint32_t s = 0; s < PRIV_SLOTS; s++)
+        n += io->slots[s] != SLOT_FREE;
+    pthread_mutex_unlock(&io->plock);
+    return n;
+}
+
 void fleet_io_slot_free(struct fleet_io *io, uint32_t slot)
 {
     pthread_mutex_lock(&io->plock);

@@ -26,6 +26,7 @@ void fleet_io_stream(struct fleet_io *io, struct vmm *v, struct glink *g, int ne
 
 /* -ENOSPC when all slots are taken. */
 int fleet_io_slot(struct fleet_io *io, uint32_t *ret, struct err *e);
+unsigned fleet_io_slots_used(struct fleet_io *io); /* also those being cleaned up */
 /* Only for a slot that was never spawned. */
 void fleet_io_slot_free(struct fleet_io *io, uint32_t slot);
 int fleet_io_spawn(struct fleet_io *io, const struct priv_spawn *s, int ctl, int *ret_pidfd,

@@ -47,6 +47,11 @@ struct image_meta { /* images/<file_id>/meta */
 
 /* ---- microVMs ----------------------------------------------------------------- */
 
+struct phases { /* where the time of a start or resume went, ns */
+    uint64_t begin, embryo, load, guest, hook, end;
+    bool pooled;
+};
+
 struct fvm {
     struct fleet *f;
     struct fvm *next_id, *next_label; /* hash chains; fleet.lock */
@@ -66,11 +71,7 @@ struct fvm {
     unsigned in_flight;
     uint64_t idle_since; /* now_ns() of the last activity */
     struct applog log;
-};
-
-struct phases { /* where the time of a start or resume went, ns */
-    uint64_t begin, embryo, load, guest, hook, end;
-    bool pooled;
+    struct phases started, resumed; /* the last times; for fleet_info.h */
 };
 
 /* ---- jobs --------------------------------------------------------------------- */
@@ -131,6 +132,7 @@ struct fleet {
 
 /* fleet.c */
 struct fvm *fleet_vm_new(struct fleet *f, struct store_vm *row); /* takes the row's strings */
+struct fvm *fleet_vm_find(struct fleet *f, const char *id); /* with a reference; or NULL */
 void fleet_vm_put(struct fleet *f, struct fvm *vm);
 void fleet_vm_forget(struct fleet *f, struct fvm *vm); /* out of the tables */
 void fleet_vm_lost(void *ctx); /* from the I/O thread, ctx: struct fvm */

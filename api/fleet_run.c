@@ -83,8 +83,12 @@ static int open_console(struct fvm *vm, struct err *e)
     return fd < 0 ? err_sys(e, errno, "open the console log") : fd;
 }
 
-static void log_phases(const struct fvm *vm, const char *what, const struct phases *p)
+static void log_phases(struct fvm *vm, const char *what, const struct phases *p,
+                       struct phases *ret_last)
 {
+    pthread_mutex_lock(&vm->lock);
+    *ret_last = *p;
+    pthread_mutex_unlock(&vm->lock);
 #define MS(a, b) ((double)((b) - (a)) / 1e6)
     log_info("%s %s in %.2f ms (embryo %.2f%s, load %.2f, guest %.2f, hook %.2f, end %.2f)",
              vm->row.id, what, MS(p->begin, p->end), MS(p->begin, p->embryo),
@@ -152,7 +156,7 @@ int vm_start(struct fleet *f, struct fvm *vm)
     ph.end = now_ns();
     if (r == 0) {
         write_row(f, vm, VM_RUNNING, &e);
-        log_phases(vm, "started", &ph);
+        log_phases(vm, "started", &ph, &vm->started);
     } else {
         if (!vm->kill_wanted)
             log_err(LOG_WARN, &e, vm->row.id);
@@ -330,7 +334,7 @@ int vm_resume(struct fleet *f, struct fvm *vm, struct err *e)
             write_row(f, vm, VM_RUNNING, &werr);
         else
             snprintf(vm->row.state, sizeof vm->row.state, "%s", fsm_name(VM_RUNNING));
-        log_phases(vm, "resumed", &ph);
+        log_phases(vm, "resumed", &ph, &vm->resumed);
         pool_refill(f->pool);
         return 0;
     }

@@ -141,6 +141,16 @@ int pool_take(struct pool *p, uint32_t vcpus, struct vmm **ret, bool *ret_pooled
     }
 }
 
+unsigned pool_count(struct pool *p)
+{
+    unsigned n = 0;
+    pthread_mutex_lock(&p->lock);
+    for (uint32_t i = 1; i <= CTL_VCPUS_MAX; i++)
+        n += p->have[i];
+    pthread_mutex_unlock(&p->lock);
+    return n;
+}
+
 void pool_refill(struct pool *p)
 {
     pthread_mutex_lock(&p->lock);

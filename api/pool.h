@@ -22,6 +22,7 @@ void pool_want(struct pool *p, uint32_t vcpus, unsigned depth);
 /* One with that many vCPUs: from the pool, or started now. *ret_pooled tells which. */
 int pool_take(struct pool *p, uint32_t vcpus, struct vmm **ret, bool *ret_pooled,
               struct err *e);
+unsigned pool_count(struct pool *p); /* that wait now */
 /* To be called when the caller has nothing urgent left. */
 void pool_refill(struct pool *p);
 

@@ -44,7 +44,7 @@ static bool path_match(const char *tmpl, const char *path, label_fn *label, void
 bool api_owns_path(const char *raw_path)
 {
     static const char *const prefixes[] = {"/2025-09-09/", "/2026-04-04/network-connectors",
-                                           "/2017-03-31/tags/"};
+                                           "/2017-03-31/tags/", "/dormouse/v1/"};
     for (size_t i = 0; i < ARRAY_LEN(prefixes); i++)
         if (strncmp(raw_path, prefixes[i], strlen(prefixes[i])) == 0)
             return true;

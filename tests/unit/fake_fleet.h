@@ -8,16 +8,19 @@
 #define DORMOUSE_TESTS_FAKE_FLEET_H
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "../../api/api.h"
+#include "../../api/fleet_info.h"
 
 struct fleet {
     struct store *store;
     int fails;  /* errno of the next call, 0 = succeeds */
     bool holds; /* builds and runs stay PENDING */
     bool build_fails;
+    const char *log; /* path of the log of whatever is asked for, NULL: there is none */
     unsigned builds, forgotten, runs, suspends, resumes, terminates;
 };
 
@@ -103,6 +106,36 @@ int fleet_terminate(struct fleet *f, const char *vm_id, struct err *e)
 {
     int r = fake_turn(f, &f->terminates, e);
     return r < 0 ? r : fake_move(f, vm_id, "TERMINATED", e);
+}
+
+int fleet_log_open(struct fleet *f, const char *id, int *ret_fd, struct err *e)
+{
+    unsigned calls = 0;
+    int r = fake_turn(f, &calls, e);
+    if (r < 0)
+        return r;
+    *ret_fd = f->log ? open(f->log, O_RDONLY | O_CLOEXEC) : -1;
+    return *ret_fd < 0 ? err_sys(e, ENOENT, "open the log of %s", id) : 0;
+}
+
+void fleet_vm_info(struct fleet *f, const struct store_vm *row, struct fleet_vm_info *ret)
+{
+    (void)f;
+    bool asleep = strcmp(row->state, "SUSPENDED") == 0;
+    *ret = (struct fleet_vm_info){.vcpus = 2,
+                                  .memory_bytes = 4ull << 30,
+                                  .disk_bytes = 8192,
+                                  .suspended_bytes = asleep ? 12288 : 0,
+                                  .resume = {.total = 12.5, .load = 3.25, .pooled = true}};
+}
+
+void fleet_host_info(struct fleet *f, struct fleet_host_info *ret)
+{
+    *ret = (struct fleet_host_info){.slots = 1024,
+                                    .slots_in_use = f->runs,
+                                    .embryos = 3,
+                                    .builds = f->builds,
+                                    .states = {[VM_RUNNING] = f->runs}};
 }
 
 /* Readable instead of secret. */

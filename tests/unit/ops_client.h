@@ -28,7 +28,7 @@ struct client {
 #define V       "/2025-09-09"
 #define CONFIG                                                                           \
     "'baseImageArn':'" BASE "','buildRoleArn':'" ROLE "','codeArtifact':{'uri':'s3://b/" \
-                                                      "k.zip'}"
+    "k.zip'}"
 
 static inline void client_open(struct client *c, const char *path)
 {
@@ -50,7 +50,7 @@ static inline void client_open(struct client *c, const char *path)
 static inline void client_close(struct client *c)
 {
     json_decref(c->json);
-    buf_free(&c->res.body);
+    http_res_free(&c->res);
     store_close(c->fleet.store);
 }
 
@@ -80,9 +80,10 @@ static inline int call(struct client *c, const char *method, const char *target,
     req.query = query ? query : path + strlen(path);
     api_handle(&c->api, &req, c->rights, body, (size_t)len, &c->res);
     json_decref(c->json);
-    c->json =
-        c->res.body.len ? json_loadb((char *)c->res.body.data, c->res.body.len, 0, NULL) : NULL;
-    if (c->res.body.len && !c->json)
+    c->json = c->res.body.len && !c->res.content_type
+                  ? json_loadb((char *)c->res.body.data, c->res.body.len, 0, NULL)
+                  : NULL;
+    if (c->res.body.len && !c->json && !c->res.content_type)
         printf("# answer is not JSON: %.*s\n", (int)c->res.body.len, (char *)c->res.body.data);
     return c->res.status;
 }
