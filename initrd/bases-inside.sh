@@ -20,9 +20,9 @@ note() {
 }
 
 inside() { # a command in the new root
-    chroot "$t" /usr/bin/env -i PATH=/usr/sbin:/usr/bin HOME=/root LC_ALL=C.UTF-8 TERM=dumb \
-        DEBIAN_FRONTEND=noninteractive DEBCONF_NONINTERACTIVE_SEEN=true \
-        PYTHONHASHSEED=0 "$@"
+    chroot "$t" /usr/bin/env -i PATH="/packages/bin:/usr/sbin:/usr/bin" HOME=/root \
+        LC_ALL=C.UTF-8 TERM=dumb DEBIAN_FRONTEND=noninteractive \
+        DEBCONF_NONINTERACTIVE_SEEN=true PYTHONHASHSEED=0 "$@"
 }
 
 # What a root for microVMs has and Debian's own does not. Written before the packages, so that
@@ -60,6 +60,7 @@ END
 
 add() { # packages of one set, all in one run so that dpkg finds the order itself
     mkdir -p "$t/packages"
+    hasten "/work/packages/$1"
     mount -o bind "/work/packages/$1" "$t/packages"
     note "$1: unpacking $(find "/work/packages/$1" -name '*.deb' | wc -l) packages"
     run_dpkg sh -c 'dpkg --force-depends --unpack /packages/*.deb'
@@ -74,6 +75,23 @@ add() { # packages of one set, all in one run so that dpkg finds the order itsel
     rmdir "$t/packages"
 }
 
+# ca-certificates starts thousands of processes, twice: the longest part of it all under
+# emulation. Its script is run by busybox, which starts hardly any. As busybox's sed does not
+# know how to end a last line, the bundle is then written anew by the sed it is meant for.
+hasten() {
+    mkdir -p "$1/bin"
+    cp /usr/bin/busybox "$1/bin/busybox"
+    cat >"$1/bin/update-ca-certificates" <<'END'
+#!/bin/sh
+set -e
+/packages/bin/busybox sh /usr/sbin/update-ca-certificates "$@"
+cd /usr/share/ca-certificates
+sed '/^[#!]/d; /^$/d' /etc/ca-certificates.conf | xargs sed -s '$a\' \
+    >/etc/ssl/certs/ca-certificates.crt
+END
+    chmod 755 "$1/bin/update-ca-certificates"
+}
+
 run_dpkg() {
     if ! inside "$@" >/tmp/dpkg.log 2>&1; then
         tail -n 30 /tmp/dpkg.log
@@ -86,10 +104,17 @@ check() { # the package database is complete and right
     wrong=$(inside dpkg --audit)
     [ -z "$wrong" ] || { echo "$wrong" && exit 1; }
     # shellcheck disable=SC2016  # for dpkg to expand
-    wrong=$(inside dpkg-query -W -f '${Package} ${Status}\n' | grep -v ' install ok installed$') ||
-        true
+    wrong=$(inside dpkg-query -W -f '${Package} ${Status}\n' |
+        grep -v ' install ok installed$') || true
     [ -z "$wrong" ] || { echo "error: not installed: $wrong" && exit 1; }
     inside apt-get -qq check
+    # One line begins each certificate: all are in the bundle, and each has its two links.
+    certs=$(grep -c '^[^#!]' "$t/etc/ca-certificates.conf")
+    if [ "$(grep -c -e '-BEGIN CERT' "$t/etc/ssl/certs/ca-certificates.crt")" != "$certs" ] ||
+        [ "$(inside find /etc/ssl/certs -type l | wc -l)" -lt $((2 * certs)) ]; then
+        echo "error: the bundle of CA certificates is not complete"
+        exit 1
+    fi
 }
 
 publish() { # the tree as it is now, without traces of its making, becomes a disk
@@ -100,15 +125,17 @@ publish() { # the tree as it is now, without traces of its making, becomes a dis
     inside find /usr/share/doc ! -type d ! -name copyright -delete
     inside find /usr/share/doc /usr/share/man /usr/share/info /usr/share/locale \
         -mindepth 1 -type d -empty -delete
-    rm -f "$t"/var/lib/dpkg/*-old "$t"/etc/*- "$t/var/lib/dpkg/lock" "$t/var/lib/dpkg/lock-frontend"
+    rm -f "$t"/var/lib/dpkg/*-old "$t"/var/lib/dpkg/lock* "$t"/etc/*-
     : >"$t/etc/machine-id"
-    # By its path, as busybox prefers its own mke2fs, which knows little. No journal: a disk is used again only together with the memory it was suspended with, or
+    # No journal: a disk is used again only together with the memory it was suspended with, or
     # after it was synced as a whole, so there is nothing to replay, and every write of metadata
     # would dirty a second block of each microVM's own overlay. Inode tables are declared
     # empty instead of being zeroed by the guest later. Room is kept for growing to 64 GiB.
+    options=hash_seed=$uuid,assume_storage_prezeroed=1,nodiscard
+    options=$options,resize=16777216,root_owner=0:0
+    # By its path, because busybox prefers its own mke2fs, which knows little.
     /usr/sbin/mke2fs -q -t ext4 -b 4096 -I 256 -m 0 -L dormouse -O ^has_journal -U "$uuid" \
-        -E "hash_seed=$uuid,assume_storage_prezeroed=1,nodiscard,resize=16777216,root_owner=0:0" \
-        -d "$t" "$(disk "$1")"
+        -E "$options" -d "$t" "$(disk "$1")"
     note "$1: $(du -sm "$t" | cut -f1) MiB, $(inside dpkg-query -W | wc -l) packages"
 }
 

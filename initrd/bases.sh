@@ -58,7 +58,7 @@ repack() {
     )
 }
 
-# apt_date: when the newest of the archives was made, which no file in a package is younger than.
+# apt_date: when the newest of the archives was made; no file in a package is younger.
 apt_date() {
     local lists
     lists=$(apt_private_dir arm64)/state/lists
@@ -69,7 +69,7 @@ apt_date() {
 
 make_bases() {
     local out=$1 work=$2 root=$2/root set name began
-    [ "$(id -u)" = 0 ] || die "making the base images needs root; run 'make' as root or with sudo"
+    [ "$(id -u)" = 0 ] || die "making the base images needs root; run make as root"
     apt_private_ready arm64
     # shellcheck disable=SC2046,SC2086  # lists of words
     {
@@ -106,8 +106,9 @@ make_bases() {
     say "bases: installing on ARM64 (two to four minutes)"
     began=$SECONDS
     BUILD=$work/build tools/appliance.sh
-    BUILD=$work/build tools/vmrun.sh -t 1500 -f initrd/bases-inside.sh=/bases.sh -d "$work/work.img:work" \
-        -d "$work/images/debian.img:debian" -d "$work/images/python.img:python" /bases.sh >&2 ||
+    BUILD=$work/build tools/vmrun.sh -t 1500 -f initrd/bases-inside.sh=/bases.sh \
+        -d "$work/work.img:work" -d "$work/images/debian.img:debian" \
+        -d "$work/images/python.img:python" /bases.sh >&2 ||
         die "installing the base images failed; the reason is above"
     say "bases: installed in $((SECONDS - began)) s"
     for name in debian python; do

@@ -168,13 +168,14 @@ supervise() {
     orders 3>&- &
 
     trap 'stop=1; kill -TERM $daemon 2>/dev/null' TERM INT
-    # The port that clients use, where it is not the one listened on.
-    if DORMOUSE_PUBLIC_PORT=$(param dormouse.public_port); then
-        export DORMOUSE_PUBLIC_PORT
-    fi
+    # Settings of dormoused: dormouse.conf.NAME=VALUE on the kernel command line.
+    set -- --listen 0.0.0.0:8443
+    for word in $cmdline; do
+        case $word in dormouse.conf.*=*) set -- "$@" "--${word#dormouse.conf.}" ;; esac
+    done
     while [ -z "$stop" ]; do
         begin=$(cut -d. -f1 /proc/uptime)
-        dormoused </dev/null >&3 2>&3 3>&- &
+        dormoused "$@" </dev/null >&3 2>&3 3>&- &
         daemon=$!
         code=0
         wait $daemon || code=$?

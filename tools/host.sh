@@ -22,6 +22,7 @@ Environment:
   DORMOUSE_STATE  disk image with all state (RUN/state.img); native: directory (RUN/state)
   DORMOUSE_STATE_SIZE  its size when it is made, sparse (64G)
   HOST_MEM=8G SMP=2 GIC=3|2 DETERMINISTIC=1  the emulated machine
+  DORMOUSE_CONF   settings of dormoused, as in "log-level=debug max-duration=60"
   DORMOUSE_EMULATE=1   emulate even where KVM could be used
   UP_TIMEOUT      seconds until the API must answer (120)
 END
@@ -114,6 +115,7 @@ make_state_disk() {
 }
 
 start_emulated() {
+    local word settings
     emulator_check || exit 1
     if [ ! -s "$build/appliance/Image" ] || [ ! -s "$build/appliance/initrd.cpio" ]; then
         die "'$build/appliance' is missing or incomplete; run 'make' first"
@@ -130,13 +132,15 @@ start_emulated() {
     emulator_disk "$state" state
     [ ! -s "$build/bases/bases.img" ] || emulator_disk "$build/bases/bases.img" bases ro
     emulator_net "tcp:127.0.0.1:$port-:8443"
+    settings=" dormouse.conf.public-port=$port"
+    for word in ${DORMOUSE_CONF:-}; do settings+=" dormouse.conf.$word"; done
     emulator_port ctl pipe,path=ctl
     emulator_port boot file,path=boot.out
     emulator_port log file,path=dormoused.log,append=on
     "${EMULATOR[@]}" -name "dormouse-$port" -serial file:console.log \
         -qmp unix:qmp.sock,server=on,wait=off -pidfile "$run/qemu.pid" -daemonize \
         -kernel "$build/appliance/Image" -initrd "$build/appliance/initrd.cpio" \
-        -append "$EMULATOR_CMDLINE dormouse.public_port=$port" 2>qemu.err || {
+        -append "$EMULATOR_CMDLINE$settings" 2>qemu.err || {
         case $(cat qemu.err) in
         *'host forwarding'*) die "port $port is taken; choose another with DORMOUSE_PORT" ;;
         *lock*) die "the state disk '$state' is in use by another host; set DORMOUSE_STATE" ;;
@@ -148,22 +152,29 @@ start_emulated() {
 }
 
 start_native() {
-    local file
+    local file word bases settings=()
     for file in "$build"/arm64/{dormoused,dormouse-vmm} "$build/kernel/Image" \
         "$build/guest/initrd.cpio"; do
         [ -s "$file" ] || die "'$file' is missing; run 'make' first"
     done
     state=$(realpath -m "${DORMOUSE_STATE:-$run/state}")
     mkdir -p "$state"
+    bases=$run/bases
+    mkdir -p "$bases"
+    if [ -s "$build/bases/bases.img" ] && ! mountpoint -q "$bases"; then
+        mount -o ro,loop,nosuid,nodev,noexec "$build/bases/bases.img" "$bases" ||
+            die "cannot mount the base images; dormoused must be started as root"
+    fi
     rotate "$run/dormoused.log"
     rm -f "$run/ready"
+    for word in ${DORMOUSE_CONF:-}; do settings+=("--$word"); done
     (
         cd /
         exec setsid "$build/arm64/dormoused" --state "$state" --run "$run" \
             --listen "127.0.0.1:$port" --public-port "$port" \
             --vmm "$build/arm64/dormouse-vmm" --kernel "$build/kernel/Image" \
-            --initrd "$build/guest/initrd.cpio" --bases "$build/bases" \
-            </dev/null >>"$run/dormoused.log" 2>&1
+            --initrd "$build/guest/initrd.cpio" --bases "$bases" \
+            ${settings[@]+"${settings[@]}"} </dev/null >>"$run/dormoused.log" 2>&1
     ) &
     pid=$!
     remember "$pid"
@@ -283,6 +294,7 @@ stop() {
         ended 5 || kill -KILL "$pid" 2>/dev/null || true
         ended 5 || die "process $pid cannot be ended"
     fi
+    ! mountpoint -q "$run/bases" || umount "$run/bases"
     rm -f "$run"/{pid,qemu.pid,ctl.in,ctl.out,qmp.sock,boot.out,build,env}
 }
 
