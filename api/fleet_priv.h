@@ -132,7 +132,7 @@ struct fleet {
 
 /* fleet.c */
 struct fvm *fleet_vm_new(struct fleet *f, struct store_vm *row); /* takes the row's strings */
-struct fvm *fleet_vm_find(struct fleet *f, const char *id); /* with a reference; or NULL */
+struct fvm *fleet_vm_find(struct fleet *f, const char *id);      /* with a reference; or NULL */
 void fleet_vm_put(struct fleet *f, struct fvm *vm);
 void fleet_vm_forget(struct fleet *f, struct fvm *vm); /* out of the tables */
 void fleet_vm_lost(void *ctx); /* from the I/O thread, ctx: struct fvm */
