@@ -1,0 +1,775 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * dormouse-init in real microVMs: start, logs, hooks, commands, files, builds,
+ * snapshot, clones, suspend and resume, the ways to end. Runs on an arm64 host
+ * with KVM (the emulated one in `make check-vm`).
+ *     guest_drive VMM KERNEL INITRD ROOT [DIR]
+ * ROOT is an ext4 image whose /bin/sh and verbs are tests/guests/payload.c, with
+ * a user web:1000:1001 that is also in the group extra:2000.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "../../hypervisor/base/fd.h"
+#include "../tap.h"
+#include "guest_client.h"
+
+static struct {
+    struct setup s;
+    const char *root;
+    char disk[256], disk2[256], context[256], image[256], session[256];
+} arg;
+
+static struct guest g, clone2;
+static uint8_t space[GP_BODY_MAX];
+
+static struct tlv_writer fields(void)
+{
+    return tlv_writer_init(space, sizeof space);
+}
+
+static void args(struct tlv_writer *w, const char *const *argv)
+{
+    for (; *argv; argv++)
+        tlv_put_str(w, GP_T_ARG, *argv);
+}
+
+#define ARGS(...) ((const char *const[]){__VA_ARGS__, NULL})
+
+static bool copy_file(const char *from, const char *to)
+{
+    static char buf[1 << 16];
+    int in = open(from, O_RDONLY | O_CLOEXEC);
+    int out = open(to, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    ssize_t n = -1;
+    while (in >= 0 && out >= 0 && (n = read(in, buf, sizeof buf)) > 0)
+        if (fd_write_full(out, buf, (size_t)n) < 0)
+            n = -1;
+    close(in);
+    close(out);
+    return n == 0;
+}
+
+static struct disk root_disk(const char *path)
+{
+    return (struct disk){.path = path, .serial = "root"};
+}
+
+/* A machine with a fresh root, mounted. */
+static bool machine_up(struct guest *m)
+{
+    struct disk d = root_disk(arg.disk);
+    struct tlv_writer w = fields();
+    tlv_put_str(&w, GP_T_DISK, "root");
+    return CHECK(copy_file(arg.root, arg.disk)) && CHECK(guest_boot(m, &arg.s, &d, 1)) &&
+           CHECK(guest_ok(m, GP_MOUNT_ROOT, &w));
+}
+
+static bool start(struct guest *m, const char *const *argv)
+{
+    struct tlv_writer w = fields();
+    args(&w, argv);
+    tlv_put_str(&w, GP_T_HOSTNAME, "first");
+    return CHECK(guest_ok(m, GP_START, &w));
+}
+
+static bool has(const char *what)
+{
+    bool ok = strstr(g.text, what) != NULL;
+    if (!ok)
+        printf("# no \"%s\"\n", what);
+    return ok;
+}
+
+static bool freeze(struct guest *m, uint32_t trim)
+{
+    struct tlv_writer w = fields();
+    tlv_put_u32(&w, GP_T_TRIM, trim);
+    return CHECK(guest_ok(m, GP_FREEZE, &w));
+}
+
+static uint64_t clock_ns(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_REALTIME, &ts);
+    return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+static bool restored(struct guest *m, bool fresh, uint64_t generation, const char *name)
+{
+    uint8_t entropy[64];
+    struct tlv_writer w = fields();
+    if (getrandom(entropy, sizeof entropy, 0) < 0)
+        return false;
+    tlv_put_u64(&w, GP_T_GENERATION, generation);
+    tlv_put_u64(&w, GP_T_REALTIME_NS, clock_ns());
+    tlv_put_bytes(&w, GP_T_ENTROPY, entropy, sizeof entropy);
+    tlv_put_u32(&w, GP_T_FRESH, fresh);
+    tlv_put_str(&w, GP_T_VM_ID, name);
+    tlv_put_str(&w, GP_T_ENDPOINT, "host.example");
+    tlv_put_str(&w, GP_T_HOSTNAME, name);
+    return CHECK(guest_ok(m, GP_RESTORED, &w));
+}
+
+/* ---- commands beside the application ---- */
+
+/* Runs it to its end; its output is appended to `out`. False when it did not start. */
+static bool command(struct guest *m, struct tlv_writer *w, const char *input, char *out,
+                    size_t size, struct answer *last)
+{
+    int fd = stream_open(m, GP_EXEC, w);
+    size_t len = 0;
+    uint16_t type;
+    out[0] = '\0';
+    if (fd < 0)
+        return false;
+    if (input) {
+        struct tlv_writer in = fields();
+        tlv_put_str(&in, GP_T_DATA, input);
+        stream_send(fd, GP_STDIN, &in);
+        stream_send(fd, GP_STDIN, NULL);
+    }
+    while ((type = stream_next(fd, last)) != 0 && type != GP_EXIT) {
+        if (type == GP_REPLY && last->num)
+            break;
+        if ((type == GP_STDOUT || type == GP_STDERR) && len + last->data_len < size) {
+            memcpy(out + len, last->data, last->data_len);
+            out[len += last->data_len] = '\0';
+        }
+    }
+    close(fd);
+    return type == GP_EXIT;
+}
+
+static char out[65536];
+static struct answer last;
+
+static bool run_in(struct guest *m, const char *const *argv)
+{
+    struct tlv_writer w = fields();
+    args(&w, argv);
+    return command(m, &w, NULL, out, sizeof out, &last) && last.has_exit &&
+           last.exit_status == 0;
+}
+
+/* ---- tests ---- */
+
+TEST(start_is_refused)
+{
+    struct tlv_writer w = fields();
+    struct disk d = root_disk(arg.disk);
+    if (!CHECK(copy_file(arg.root, arg.disk)) || !CHECK(guest_boot(&g, &arg.s, &d, 1)))
+        return;
+    args(&w, ARGS("echo", "x"));
+    CHECK(guest_ask(&g, GP_START, &w) && g.answer.num == EINVAL);
+    w = fields();
+    tlv_put_str(&w, GP_T_DISK, "other");
+    CHECK(guest_ask(&g, GP_MOUNT_ROOT, &w) && g.answer.num == ENODEV);
+    w = fields();
+    tlv_put_str(&w, GP_T_DISK, "root");
+    CHECK(guest_ok(&g, GP_MOUNT_ROOT, &w));
+    CHECK(guest_ask(&g, GP_MOUNT_ROOT, &w) && g.answer.num == EBUSY);
+    CHECK(guest_ask(&g, GP_START, NULL) && g.answer.num == EINVAL);
+    CHECK(guest_ask(&g, 55, NULL) && g.answer.num == EOPNOTSUPP);
+    w = fields();
+    args(&w, ARGS("nothere"));
+    CHECK(guest_ask(&g, GP_START, &w));
+    CHECK_STR(g.answer.text, "exec: \"nothere\": executable file not found in $PATH");
+    w = fields();
+    args(&w, ARGS("echo"));
+    tlv_put_str(&w, GP_T_USER, "nobody");
+    CHECK(guest_ask(&g, GP_START, &w));
+    CHECK_STR(g.answer.text, "unable to find user nobody: no matching entries in passwd file");
+    CHECK(guest_ok(&g, GP_STATS, NULL) && g.answer.mem_total > (200ull << 20));
+    printf("# idle guest: %llu KiB of %llu in use\n",
+           (unsigned long long)(g.answer.mem_total - g.answer.mem_available) >> 10,
+           (unsigned long long)g.answer.mem_total >> 10);
+    CHECK(guest_kill(&g));
+}
+
+TEST(container_view)
+{
+    struct tlv_writer w = fields();
+    if (!machine_up(&g))
+        return;
+    args(&w, ARGS("sh", "-c",
+                  "id ; env ; pwd ; limits ; host ; cat /proc/self/cgroup /etc/hostname ; "
+                  "cat /proc/self/status ; ls /dev ; ls /proc ; cat /proc/self/mountinfo ; "
+                  "write /proc/sys/kernel/hostname x ; write /etc/motd mine ; cat /etc/motd ; "
+                  "err oops ; exit 7"));
+    tlv_put_str(&w, GP_T_ENV, "GREETING=hello world");
+    tlv_put_str(&w, GP_T_USER, "web");
+    tlv_put_str(&w, GP_T_WORKDIR, "/srv/made");
+    tlv_put_str(&w, GP_T_HOSTNAME, "first");
+    CHECK(guest_ok(&g, GP_START, &w));
+    CHECK(guest_exited(&g));
+    CHECK(g.exited.has_exit && g.exited.exit_status == 7 && !g.exited.oom);
+    CHECK(has("1 uid=1000 gid=1001 groups=2000 pid=1\n"));
+    CHECK(has("1 GREETING=hello world\n") && has("1 HOME=/home/web\n"));
+    CHECK(has("1 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n"));
+    CHECK(has("1 /srv/made\n") && has("1 nofile 1024 1048576 umask 022 tty 0\n"));
+    CHECK(has("1 first\n1 0::/\n1 first\n"));
+    CHECK(has("CapBnd:\t00000000a80425fb") && has("NoNewPrivs:\t1") &&
+          has("CapEff:\t0000000000000000"));
+    CHECK(has("1 020666 0:0 0 ") && has(" ptmx -> pts/ptmx\n") && has(" full\n"));
+    CHECK(has(" / /sys ro,") && has(" /proc/sys ro,") && has(" / /dev/shm rw,"));
+    CHECK(!strstr(g.text, " 2\n")); /* no other process in /proc */
+    CHECK(has("2 /proc/sys/kernel/hostname: ") && has("2 /etc/motd: Permission denied"));
+    CHECK(has("2 oops\n"));
+    CHECK(g.gaps == 0);
+    close(g.ctl); /* the news has arrived: the guest may go */
+    g.ctl = -1;
+    CHECK(guest_ended(&g) == CTL_EXIT_POWEROFF);
+}
+
+TEST(all_capabilities)
+{
+    struct tlv_writer w = fields();
+    if (!machine_up(&g))
+        return;
+    args(&w, ARGS("sh", "-c",
+                  "cat /proc/self/status ; write /proc/sys/vm/swappiness 10 ; ls /dev ; "
+                  "write /sys/fs/cgroup/cgroup.max.depth 5 ; echo done"));
+    tlv_put_u32(&w, GP_T_CAPS_ALL, 1);
+    CHECK(guest_ok(&g, GP_START, &w));
+    CHECK(guest_exited(&g) && g.exited.exit_status == 0);
+    CHECK(has("CapEff:\t000001ffffffffff") && has("NoNewPrivs:\t0") && has(" fuse\n"));
+    CHECK(!strstr(g.text, "\n2 "));
+    CHECK(guest_kill(&g));
+}
+
+TEST(signals_and_memory)
+{
+    struct tlv_writer w;
+    if (!machine_up(&g) || !start(&g, ARGS("trap")) || !CHECK(guest_line(&g, 0, "waiting")))
+        return;
+    w = fields();
+    tlv_put_u32(&w, GP_T_TIMEOUT_MS, 10000);
+    CHECK(guest_ok(&g, GP_STOP, &w));
+    CHECK(has("1 caught signal 15\n"));
+    close(g.ctl);
+    g.ctl = -1;
+    CHECK(guest_ended(&g) == CTL_EXIT_POWEROFF);
+
+    if (!machine_up(&g) || !start(&g, ARGS("sleep")))
+        return;
+    w = fields();
+    tlv_put_u32(&w, GP_T_TIMEOUT_MS, 50); /* PID 1 without a handler ignores the signal */
+    CHECK(guest_ok(&g, GP_STOP, &w));
+    CHECK(guest_kill(&g));
+
+    if (!machine_up(&g) || !start(&g, ARGS("payload", "memhog")))
+        return;
+    CHECK(guest_exited(&g));
+    CHECK(g.exited.has_signal && g.exited.signal == 9 && g.exited.oom);
+    CHECK_STR(g.exited.text, "the application was ended by signal 9 (out of memory)");
+    CHECK(guest_kill(&g));
+}
+
+TEST(logs)
+{
+    if (!machine_up(&g) || !start(&g, ARGS("sh", "-c", "lines 30000 ; sleep")))
+        return;
+    CHECK(guest_line(&g, 0, "line 29999 of 30000\n"));
+    const char *p = g.text;
+    unsigned n = 0;
+    char want[32];
+    for (; n < 30000; n++) {
+        int len = snprintf(want, sizeof want, "1 line %u of 30000\n", n);
+        if (strncmp(p, want, (size_t)len) != 0)
+            break;
+        p += len;
+    }
+    CHECK(n == 30000);
+    CHECK(g.gaps == 0);
+    CHECK(guest_kill(&g));
+}
+
+static void hook_fields(struct tlv_writer *w, const char *name, uint32_t port, uint32_t ms,
+                        uint32_t retry)
+{
+    *w = fields();
+    tlv_put_str(w, GP_T_NAME, name);
+    tlv_put_u32(w, GP_T_PORT, port);
+    tlv_put_u32(w, GP_T_TIMEOUT_MS, ms);
+    tlv_put_u32(w, GP_T_RETRY, retry);
+}
+
+TEST(hooks)
+{
+    struct tlv_writer w;
+    if (!machine_up(&g))
+        return;
+    w = fields();
+    args(&w, ARGS("http", "9000", "503", "503", "200", "400", "0", "200", "1"));
+    tlv_put_str(&w, GP_T_ENV, "HTTP_HOST=127.0.0.1");
+    CHECK(guest_ok(&g, GP_START, &w));
+    hook_fields(&w, "ready", 9000, 20000, 1);
+    CHECK(guest_ok(&g, GP_HOOK, &w) && g.answer.status == 200 &&
+          g.answer.outcome == GP_HOOK_OK);
+    hook_fields(&w, "validate", 9000, 20000, 0);
+    CHECK(guest_ok(&g, GP_HOOK, &w) && g.answer.status == 400 &&
+          g.answer.outcome == GP_HOOK_HTTP);
+    hook_fields(&w, "suspend", 9000, 20000, 0);
+    CHECK(guest_ok(&g, GP_HOOK, &w) && g.answer.outcome == GP_HOOK_PROTOCOL);
+    hook_fields(&w, "run", 9000, 20000, 0);
+    tlv_put_str(&w, GP_T_PAYLOAD, "{\"microvmId\":\"microvm-1\"}");
+    tlv_put_str(&w, GP_T_CONTENT_TYPE, "application/json");
+    CHECK(guest_ok(&g, GP_HOOK, &w) && g.answer.outcome == GP_HOOK_OK);
+    hook_fields(&w, "resume", 9000, 300, 1);
+    CHECK(guest_ok(&g, GP_HOOK, &w) && g.answer.outcome == GP_HOOK_TIMEOUT);
+    hook_fields(&w, "resume", 9001, 20000, 0);
+    CHECK(guest_ok(&g, GP_HOOK, &w) && g.answer.outcome == GP_HOOK_REFUSED);
+    hook_fields(&w, "ready", 9001, 200, 1);
+    CHECK(guest_ok(&g, GP_HOOK, &w) && g.answer.outcome == GP_HOOK_REFUSED);
+    hook_fields(&w, "../etc", 9001, 200, 1);
+    CHECK(guest_ask(&g, GP_HOOK, &w) && g.answer.num == EINVAL);
+    CHECK(guest_line(&g, 0, "runtime/v1/resume"));
+    CHECK(has(
+        "request POST /aws/lambda-microvms/runtime/v1/ready HTTP/1.1||Host: localhost:9000||"));
+    CHECK(has("runtime/v1/run HTTP/1.1||"));
+    CHECK(has(
+        "Content-Type: application/json||Content-Length: 25||||{\"microvmId\":\"microvm-1\"}"));
+    CHECK(has("Content-Length: 0||||\n"));
+    CHECK(guest_kill(&g));
+}
+
+TEST(commands)
+{
+    struct tlv_writer w;
+    if (!machine_up(&g) || !start(&g, ARGS("sleep")))
+        return;
+    CHECK(run_in(&g, ARGS("sh", "-c", "id ; host ; env HOME")));
+    CHECK(strstr(out, "uid=0 gid=0 groups= pid=2\nfirst\nHOME=/root\n") != NULL);
+    w = fields();
+    args(&w, ARGS("sh", "-c", "cat - ; id ; pwd ; err bad ; exit 3"));
+    tlv_put_str(&w, GP_T_USER, "web");
+    tlv_put_str(&w, GP_T_WORKDIR, "/tmp");
+    CHECK(command(&g, &w, "some input\n", out, sizeof out, &last));
+    CHECK(last.has_exit && last.exit_status == 3);
+    CHECK(strstr(out, "some input\nuid=1000 ") && strstr(out, "/tmp\n") &&
+          strstr(out, "bad\n"));
+    w = fields();
+    args(&w, ARGS("sleep"));
+    tlv_put_u32(&w, GP_T_TIMEOUT_MS, 100);
+    CHECK(command(&g, &w, NULL, out, sizeof out, &last));
+    CHECK(last.has_signal && last.signal == 9);
+    CHECK_STR(last.text, "the command was killed: its time was up");
+    w = fields();
+    args(&w, ARGS("nothere"));
+    CHECK(!command(&g, &w, NULL, out, sizeof out, &last) && last.num == ENOENT);
+    w = fields();
+    args(&w, ARGS("sh", "-c", "limits ; cat -"));
+    tlv_put_u32(&w, GP_T_PTY, 1);
+    CHECK(command(&g, &w, "typed\r", out, sizeof out, &last));
+    CHECK(strstr(out, "tty 1\r\n") && strstr(out, "typed\r\n"));
+    w = fields();
+    args(&w, ARGS("payload", "lines", "20000"));
+    CHECK(command(&g, &w, NULL, out, sizeof out, &last) && last.exit_status == 0);
+    CHECK(strncmp(out, "line 0 of 20000\n", 16) == 0);
+    CHECK(guest_kill(&g));
+}
+
+TEST(files)
+{
+    struct tlv_writer w;
+    if (!machine_up(&g) || !start(&g, ARGS("sleep")))
+        return;
+    w = fields();
+    tlv_put_str(&w, GP_T_PATH, "/workspace/a/b.txt");
+    tlv_put_u32(&w, GP_T_MODE, 0640);
+    tlv_put_str(&w, GP_T_USER, "web");
+    int fd = stream_open(&g, GP_FILE_WRITE, &w);
+    w = fields();
+    tlv_put_str(&w, GP_T_DATA, "first ");
+    CHECK(stream_send(fd, GP_STDIN, &w));
+    w = fields();
+    tlv_put_str(&w, GP_T_DATA, "second");
+    CHECK(stream_send(fd, GP_STDIN, &w) && stream_send(fd, GP_STDIN, NULL));
+    CHECK(stream_next(fd, &last) == GP_REPLY && last.num == 0);
+    close(fd);
+    CHECK(run_in(&g, ARGS("sh", "-c", "ls /workspace/a ; cat /workspace/a/b.txt")));
+    CHECK(strncmp(out, "100640 1000:1001 12 ", 20) == 0 && strstr(out, "first second"));
+
+    w = fields();
+    tlv_put_str(&w, GP_T_PATH, "/workspace/a/b.txt");
+    tlv_put_u64(&w, GP_T_OFFSET, 6);
+    tlv_put_u64(&w, GP_T_LIMIT, 3);
+    fd = stream_open(&g, GP_FILE_READ, &w);
+    CHECK(stream_next(fd, &last) == GP_REPLY && last.num == 0);
+    CHECK_STR((const char *)last.data, "sec");
+    CHECK(stream_next(fd, &last) == GP_REPLY && last.num == 0 && last.eof == 0 &&
+          last.size == 12);
+    close(fd);
+    w = fields();
+    tlv_put_str(&w, GP_T_PATH, "/nothere");
+    fd = stream_open(&g, GP_FILE_READ, &w);
+    CHECK(stream_next(fd, &last) == GP_REPLY && last.num == ENOENT);
+    close(fd);
+
+    w = fields();
+    tlv_put_str(&w, GP_T_PATH, "/workspace/a");
+    fd = stream_open(&g, GP_FILE_LIST, &w);
+    CHECK(stream_next(fd, &last) == GP_REPLY && last.num == 0);
+    CHECK(strncmp((const char *)last.data, "f 640 12 ", 9) == 0);
+    CHECK(stream_next(fd, &last) == GP_REPLY && last.eof == 1);
+    close(fd);
+    CHECK(guest_kill(&g));
+}
+
+TEST(forward)
+{
+    static const char ask[] = "GET /x HTTP/1.1\r\nHost: a\r\n\r\n";
+    char reply[256] = "";
+    struct tlv_writer w;
+    if (!machine_up(&g))
+        return;
+    w = fields();
+    args(&w, ARGS("http", "8080"));
+    tlv_put_str(&w, GP_T_ENV, "HTTP_HOST=127.0.0.1");
+    CHECK(guest_ok(&g, GP_START, &w) && guest_line(&g, 0, "listening"));
+    w = fields();
+    tlv_put_u32(&w, GP_T_PORT, 8080);
+    int fd = stream_open(&g, GP_FORWARD, &w);
+    CHECK(stream_next(fd, &last) == GP_REPLY && last.num == 0);
+    CHECK(fd_write_full(fd, ask, sizeof ask - 1) == 0);
+    size_t len = 0;
+    ssize_t n;
+    while (len < sizeof reply - 1 && (n = read(fd, reply + len, sizeof reply - 1 - len)) > 0)
+        len += (size_t)n;
+    CHECK_STR(reply, "HTTP/1.1 200 Status\r\nContent-Length: 3\r\n\r\nok\n");
+    close(fd);
+    w = fields();
+    tlv_put_u32(&w, GP_T_PORT, 8081);
+    fd = stream_open(&g, GP_FORWARD, &w);
+    CHECK(stream_next(fd, &last) == GP_REPLY && last.num == ECONNREFUSED);
+    close(fd);
+    CHECK(guest_kill(&g));
+}
+
+/* The value between `key` and the next blank or line end, in a static buffer. */
+static const char *value(const char *text, const char *key)
+{
+    static char buf[4][80];
+    static unsigned turn;
+    char *to = buf[turn++ % 4];
+    const char *p = strstr(text, key);
+    size_t n = p ? strcspn(p + strlen(key), " \n") : 0;
+    snprintf(to, sizeof buf[0], "%.*s", (int)n, p ? p + strlen(key) : "");
+    return to;
+}
+
+static bool identity(struct guest *m, char *ret, size_t size)
+{
+    bool ok = run_in(m, ARGS("sh", "-c",
+                             "echo host && host && echo machine-id && cat /etc/machine-id && "
+                             "cat /proc/sys/kernel/random/boot_id && uuid && clock && "
+                             "cat /run/dormouse/generation /run/dormouse/microvm-id "
+                             "/run/dormouse/endpoint"));
+    snprintf(ret, size, "%s", out);
+    return CHECK(ok);
+}
+
+TEST(image_and_clones)
+{
+    static char id[3][4096];
+    struct ctl_saved saved;
+    struct disk d = root_disk(arg.disk), d2 = root_disk(arg.disk2);
+    if (!machine_up(&g) || !start(&g, ARGS("sh", "-c", "restored & tick 20 0")))
+        return;
+    CHECK(guest_line(&g, 0, "watching") && guest_line(&g, 0, "tick 5 "));
+    identity(&g, id[0], sizeof id[0]);
+    freeze(&g, 1);
+    uint64_t seq = g.last_seq;
+    CHECK(guest_save(&g, arg.image, CTL_SAVE_FULL, &saved));
+    CHECK(guest_kill(&g));
+    printf("# image with a small application: %llu pages\n",
+           (unsigned long long)saved.pages_stored);
+    CHECK(copy_file(arg.disk, arg.disk2));
+    if (!CHECK(guest_restore(&g, &arg.s, &d, 1, arg.image, NULL)) ||
+        !CHECK(guest_restore(&clone2, &arg.s, &d2, 1, arg.image, NULL)))
+        return;
+    uint64_t before = clock_ns();
+    restored(&g, true, 1, "clone-a");
+    uint64_t took = clock_ns() - before;
+    restored(&clone2, true, 1, "clone-b");
+    printf("# GP_RESTORED took %llu us of host time\n", (unsigned long long)took / 1000);
+    CHECK(guest_line(&g, 0, "generation 1\n"));
+    CHECK(guest_line(&clone2, 0, "generation 1\n"));
+    CHECK(g.gaps == 0 && g.last_seq > seq);
+    CHECK(!strstr(g.text, "BACKWARDS"));
+    identity(&g, id[1], sizeof id[1]);
+    identity(&clone2, id[2], sizeof id[2]);
+    for (int i = 1; i < 3; i++) {
+        CHECK(strcmp(value(id[0], "machine-id\n"), value(id[i], "machine-id\n")) != 0);
+        CHECK(strcmp(value(id[0], "uuid "), value(id[i], "uuid ")) != 0);
+        CHECK(strcmp(value(id[0], "random "), value(id[i], "random ")) != 0);
+    }
+    CHECK(strcmp(value(id[1], "machine-id\n"), value(id[2], "machine-id\n")) != 0);
+    CHECK(strcmp(value(id[1], "uuid "), value(id[2], "uuid ")) != 0);
+    CHECK(strcmp(value(id[1], "random "), value(id[2], "random ")) != 0);
+    CHECK_STR(value(id[1], "host\n"), "clone-a");
+    CHECK_STR(value(id[2], "host\n"), "clone-b");
+    CHECK(strstr(id[1], "\n1\nclone-a\nhost.example\n") != NULL);
+    double off = atof(value(id[2], "realtime ")) - (double)clock_ns() / 1e9;
+    printf("# clock of the clone: %.3f s off, the command's time included\n", off);
+    CHECK(off < 0.1 && off > -5);
+    CHECK(guest_kill(&clone2));
+
+    /* the first clone goes on as a session: suspend, resume, twice */
+    for (uint64_t round = 2; round < 4; round++) {
+        char old[300];
+        snprintf(old, sizeof old, "%s.%llu", arg.session, (unsigned long long)round - 1);
+        freeze(&g, 0);
+        seq = g.last_seq;
+        char path[300];
+        snprintf(path, sizeof path, "%s.%llu", arg.session, (unsigned long long)round);
+        CHECK(guest_save(&g, path, 0, &saved));
+        CHECK(guest_kill(&g));
+        printf("# session: %llu pages\n", (unsigned long long)saved.pages_stored);
+        if (!CHECK(guest_restore(&g, &arg.s, &d, 1, arg.image, path)))
+            return;
+        g.last_seq = seq;
+        restored(&g, false, round, "clone-a");
+        CHECK(guest_line(&g, 0, "tick "));
+        CHECK(g.gaps == 0);
+        CHECK(!strstr(g.text, "BACKWARDS"));
+        identity(&g, id[2], sizeof id[2]);
+        CHECK_STR(value(id[2], "machine-id\n"), value(id[1], "machine-id\n"));
+        CHECK(strcmp(value(id[1], "uuid "), value(id[2], "uuid ")) != 0);
+        unlink(old);
+    }
+    CHECK(guest_kill(&g));
+}
+
+TEST(frozen_goes_on)
+{
+    if (!machine_up(&g) || !start(&g, ARGS("sh", "-c", "forks 20 ; tick 10 0")))
+        return;
+    CHECK(guest_line(&g, 0, "tick 3 "));
+    CHECK(guest_ok(&g, GP_STATS, NULL) && g.answer.procs == 21);
+    freeze(&g, 0);
+    CHECK(guest_ask(&g, GP_STATS, NULL));
+    size_t from = g.text_len;
+    struct tlv_writer w = fields();
+    tlv_put_u32(&w, GP_T_ENTROPY, 1);
+    CHECK(guest_ask(&g, GP_RESTORED, &w) && g.answer.num == EINVAL); /* and stays frozen */
+    CHECK(guest_ok(&g, GP_THAW, NULL));
+    CHECK(guest_line(&g, from, "tick "));
+    CHECK(guest_kill(&g));
+}
+
+/* ---- builds ---- */
+
+static uint32_t crc_of(const char *p, size_t n)
+{
+    uint32_t c = ~0u;
+    for (size_t i = 0; i < n; i++) {
+        c ^= (uint8_t)p[i];
+        for (int b = 0; b < 8; b++)
+            c = c & 1 ? 0xedb88320u ^ c >> 1 : c >> 1;
+    }
+    return ~c;
+}
+
+struct zip {
+    uint8_t data[65536], dir[16384];
+    size_t len, dir_len;
+    unsigned count;
+};
+
+static void le(uint8_t *to, size_t *len, uint32_t v, unsigned bytes)
+{
+    for (unsigned i = 0; i < bytes; i++)
+        to[(*len)++] = (uint8_t)(v >> (8 * i));
+}
+
+static void zip_add(struct zip *z, const char *name, const char *text, uint32_t mode)
+{
+    uint32_t size = (uint32_t)strlen(text), crc = crc_of(text, size), at = (uint32_t)z->len;
+    uint32_t n = (uint32_t)strlen(name);
+    const uint32_t head[][2] = {{0x04034b50, 4}, {20, 2},   {0, 2},    {0, 2}, {0x58a50000, 4},
+                                {crc, 4},        {size, 4}, {size, 4}, {n, 2}, {0, 2}};
+    for (size_t i = 0; i < sizeof head / sizeof head[0]; i++)
+        le(z->data, &z->len, head[i][0], head[i][1]);
+    memcpy(z->data + z->len, name, n);
+    memcpy(z->data + z->len + n, text, size);
+    z->len += n + size;
+    const uint32_t entry[][2] = {
+        {0x02014b50, 4}, {3 << 8 | 20, 2}, {20, 2}, {0, 2}, {0, 2}, {0x58a50000, 4}, {crc, 4},
+        {size, 4},       {size, 4},        {n, 2},  {0, 4}, {0, 4}, {mode << 16, 4}, {at, 4}};
+    for (size_t i = 0; i < sizeof entry / sizeof entry[0]; i++)
+        le(z->dir, &z->dir_len, entry[i][0], entry[i][1]);
+    memcpy(z->dir + z->dir_len, name, n);
+    z->dir_len += n;
+    z->count++;
+}
+
+/* Writes the archive to the context disk; its true length, 0 on failure. */
+static uint64_t zip_finish(struct zip *z)
+{
+    uint32_t at = (uint32_t)z->len;
+    memcpy(z->data + z->len, z->dir, z->dir_len);
+    z->len += z->dir_len;
+    const uint32_t end[][2] = {{0x06054b50, 4},           {0, 4},  {z->count, 2}, {z->count, 2},
+                               {(uint32_t)z->dir_len, 4}, {at, 4}, {0, 2}};
+    for (size_t i = 0; i < sizeof end / sizeof end[0]; i++)
+        le(z->data, &z->len, end[i][0], end[i][1]);
+    int fd = open(arg.context, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    bool ok = fd >= 0 && fd_write_full(fd, z->data, z->len) == 0 && ftruncate(fd, 131072) == 0;
+    close(fd);
+    return ok ? z->len : 0;
+}
+
+static uint32_t copy(const char *const *src, const char *dst, const char *chown)
+{
+    struct tlv_writer w = fields();
+    tlv_put_u32(&w, GP_T_OP, GP_BUILD_COPY);
+    for (; *src; src++)
+        tlv_put_str(&w, GP_T_SRC, *src);
+    tlv_put_str(&w, GP_T_DST, dst);
+    if (chown)
+        tlv_put_str(&w, GP_T_CHOWN, chown);
+    return guest_ask(&g, GP_BUILD_STEP, &w) ? g.answer.num : 9999;
+}
+
+static uint32_t run(const char *text, const char *user)
+{
+    struct tlv_writer w = fields();
+    tlv_put_u32(&w, GP_T_OP, GP_BUILD_RUN);
+    tlv_put_u32(&w, GP_T_SHELL, 1);
+    tlv_put_str(&w, GP_T_ARG, text);
+    tlv_put_str(&w, GP_T_USER, user);
+    tlv_put_str(&w, GP_T_WORKDIR, "/srv/app");
+    return guest_ask(&g, GP_BUILD_STEP, &w) && g.answer.num == 0 ? g.answer.exit_status : 9999;
+}
+
+static bool build_up(uint64_t size, uint32_t want)
+{
+    struct disk d[2] = {root_disk(arg.disk),
+                        {.path = arg.context, .serial = "context", .read_only = true}};
+    struct tlv_writer w = fields();
+    tlv_put_str(&w, GP_T_DISK, "root");
+    if (!CHECK(copy_file(arg.root, arg.disk)) || !CHECK(guest_boot(&g, &arg.s, d, 2)) ||
+        !CHECK(guest_ok(&g, GP_MOUNT_ROOT, &w)))
+        return false;
+    w = fields();
+    tlv_put_u32(&w, GP_T_OP, GP_BUILD_CONTEXT);
+    tlv_put_str(&w, GP_T_DISK, "context");
+    tlv_put_u64(&w, GP_T_SIZE, size);
+    return CHECK(guest_ask(&g, GP_BUILD_STEP, &w) && g.answer.num == want);
+}
+
+TEST(build)
+{
+    static struct zip z;
+    zip_add(&z, "Dockerfile", "FROM x\n", 0100644);
+    zip_add(&z, "app/", "", 0040750);
+    zip_add(&z, "app/main.py", "print(1)\n", 0100755);
+    zip_add(&z, "app/sub/deep", "deep\n", 0100600);
+    zip_add(&z, "app/link", "main.py", 0120777);
+    zip_add(&z, "a.txt", "A\n", 0100644);
+    zip_add(&z, "b.txt", "B\n", 0100644);
+    zip_add(&z, "secret/key", "k\n", 0100644);
+    zip_add(&z, ".dockerignore", "secret\n", 0100644);
+    uint64_t size = zip_finish(&z);
+    if (!build_up(size, 0))
+        return;
+    CHECK(copy(ARGS("a.txt"), "/one", NULL) == 0);
+    CHECK(copy(ARGS("a.txt"), "/two/", NULL) == 0);
+    CHECK(copy(ARGS("*.txt"), "/three/", NULL) == 0);
+    CHECK(copy(ARGS("*.txt"), "/four", NULL) == EINVAL);
+    CHECK(copy(ARGS("app"), "/srv/app", "web") == 0);
+    CHECK(copy(ARGS("."), "/all", NULL) == 0);
+    CHECK(copy(ARGS("app/main.py"), "/tmp", NULL) == 0);
+    CHECK(copy(ARGS("secret"), "/x", NULL) == ENOENT);
+    CHECK(copy(ARGS("nothere"), "/x", NULL) == ENOENT);
+    CHECK_STR(g.answer.text, "COPY failed: \"nothere\" is not in the build context");
+    CHECK(copy(ARGS("../x"), "/x", NULL) == EINVAL);
+    CHECK(run("cat /one /two/a.txt /three/b.txt ; ls /srv/app ; ls /srv/app/sub ; ls /all ; "
+              "ls /tmp ; pwd ; id ; write /made by run",
+              "") == 0);
+    CHECK(has("4 A\n4 A\n4 B\n"));
+    CHECK(has("120777 1000:1001 7 ") && has(" link -> main.py\n"));
+    CHECK(has("4 100755 1000:1001 9 ") && has("4 100600 1000:1001 5 "));
+    CHECK(has("4 /srv/app\n4 uid=0 "));
+    CHECK(!strstr(g.text, " secret\n"));
+    CHECK(run("err oops ; exit 3", "web") == 3);
+    CHECK(has("4 oops\n"));
+    CHECK(run("sleep 1000 & echo leaving", "") == 0); /* what is left behind ends */
+    CHECK(guest_ok(&g, GP_BUILD_END, NULL));
+    CHECK(guest_kill(&g));
+    /* what was built is what the application finds */
+    struct disk d = root_disk(arg.disk);
+    struct tlv_writer w = fields();
+    tlv_put_str(&w, GP_T_DISK, "root");
+    if (!CHECK(guest_boot(&g, &arg.s, &d, 1)) || !CHECK(guest_ok(&g, GP_MOUNT_ROOT, &w)))
+        return;
+    start(&g, ARGS("cat", "/made", "/srv/app/link"));
+    CHECK(guest_exited(&g) && g.exited.exit_status == 0);
+    CHECK(has("1 by run\n1 print(1)\n"));
+    CHECK(guest_kill(&g));
+}
+
+TEST(bad_contexts)
+{
+    static struct zip z, y;
+    zip_add(&z, "../../etc/passwd", "x", 0100644);
+    uint64_t size = zip_finish(&z);
+    if (!build_up(size, EINVAL))
+        return;
+    CHECK(copy(ARGS("."), "/all", NULL) == EINVAL); /* there is no context */
+    CHECK(guest_kill(&g));
+    zip_add(&y, "l", "/etc", 0120777);
+    zip_add(&y, "l/passwd", "x", 0100644);
+    size = zip_finish(&y);
+    if (!build_up(size, EINVAL))
+        return;
+    CHECK_STR(g.answer.text, "\"l/passwd\" lies behind the symbolic link \"l\"");
+    CHECK(guest_kill(&g));
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 5) {
+        fprintf(stderr, "Usage: guest_drive VMM KERNEL INITRD ROOT [DIR]\n");
+        return 2;
+    }
+    const char *dir = argc > 5 ? argv[5] : "/tmp", *only = getenv("ONLY");
+    arg.s = (struct setup){argv[1], argv[2], argv[3]};
+    arg.root = argv[4];
+    const struct {
+        char *path;
+        const char *name;
+    } paths[] = {{arg.disk, "disk"},
+                 {arg.disk2, "disk2"},
+                 {arg.context, "context"},
+                 {arg.image, "image"},
+                 {arg.session, "session"}};
+    for (size_t i = 0; i < sizeof paths / sizeof paths[0]; i++)
+        snprintf(paths[i].path, sizeof arg.disk, "%.200s/guest.%s", dir, paths[i].name);
+#define MAYBE(name)                            \
+    do {                                       \
+        if (!only || strcmp(only, #name) == 0) \
+            RUN(name);                         \
+    } while (0)
+    MAYBE(start_is_refused);
+    MAYBE(container_view);
+    MAYBE(all_capabilities);
+    MAYBE(signals_and_memory);
+    MAYBE(logs);
+    MAYBE(hooks);
+    MAYBE(commands);
+    MAYBE(files);
+    MAYBE(forward);
+    MAYBE(frozen_goes_on);
+    MAYBE(image_and_clones);
+    MAYBE(build);
+    MAYBE(bad_contexts);
+    return TAP_DONE();
+}
