@@ -186,7 +186,7 @@ $(B)/appliance.stamp: tools/appliance.sh tools/appliance-init.sh $(CACHED) $(B)/
 	@touch $@
 
 # The managed base images are made inside the emulated host.
-$(B)/bases.stamp: initrd/bases.sh initrd/bases-inside.sh $(CACHED) | $(B)/appliance.stamp
+$(B)/bases.stamp: initrd/bases.sh initrd/bases-inside.sh $(CACHED) tools/vmrun.sh tools/emulator.sh | $(B)/deps.stamp
 	@initrd/bases.sh
 
 # ---- running it ----------------------------------------------------------------------------------
@@ -261,9 +261,26 @@ check-unit: $(UNIT:%=$(B)/test/unit/%) $(FUZZ:%=$(B)/test/fuzz/%)
 	@mkdir -p $(CHECK)
 	@tests/unit.sh "$(UNIT)" "$(FUZZ)"
 
+# Programs that run in the emulated host, and the guests they start.
+$(B)/vm/ctl_drive: $(call objects,musl,tests/vm/ctl_drive.c $(BASE_SRC))
+$(B)/vm/guest_drive: $(call objects,musl,tests/vm/guest_drive.c tests/vm/guest_client.c $(BASE_SRC) \
+	snapshot/overlay.c)
+$(B)/vm/ticker: $(call objects,musl,tests/guests/ticker.c)
+$(B)/vm/payload: $(call objects,musl,tests/guests/payload.c)
+$(B)/vm/ctl_drive $(B)/vm/guest_drive $(B)/vm/ticker $(B)/vm/payload:
+	$(call say,LINK,"$(@F) (runs on arm64)")
+	@mkdir -p $(@D)
+	$(Q)$(CC_musl) -static $(LINK) -o $@ $^
+$(B)/vm/ticker.cpio: $(B)/vm/ticker $(B)/tool/mkinitrd
+	@printf '/dev 0755\n/dev/console 0600 c 5 1\n/init 0755 vm/ticker\n' >$(B)/vm/ticker.list
+	$(Q)$(B)/tool/mkinitrd $(B)/vm/ticker.list $(B) $@
+$(B)/vm/root.img: $(B)/vm/payload tests/guests/mkroot.sh
+	$(call say,MKE2FS,"guest test root")
+	$(Q)tests/guests/mkroot.sh $< $@
+
 ## check-vm: hypervisor and guest in the emulated host
 .PHONY: check-vm
-check-vm: $(B)/appliance.stamp $(B)/bases.stamp
+check-vm: $(B)/appliance.stamp $(addprefix $(B)/vm/,ctl_drive guest_drive ticker.cpio root.img)
 	@mkdir -p $(CHECK)
 	@tests/vm.sh
 

@@ -1,0 +1,21 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# Makes the root image of the guest tests: an ext4 file system whose programs are all the payload.
+#   tests/guests/mkroot.sh PAYLOAD IMAGE
+set -eu
+[ $# -eq 2 ] || { echo "usage: tests/guests/mkroot.sh PAYLOAD IMAGE" >&2; exit 2; }
+root=$(mktemp -d)
+trap 'rm -rf "$root"' EXIT
+
+mkdir -p "$root/bin" "$root/etc" "$root/tmp" "$root/lib" "$root/opt"
+chmod 1777 "$root/tmp"
+install -m 755 "$1" "$root/bin/payload"
+for verb in sh echo cat env id uuid sleep http trap pwd ls; do ln -s payload "$root/bin/$verb"; done
+printf 'root:x:0:0:root:/root:/bin/sh\nweb:x:1000:1001:web:/home/web:/bin/sh\n' >"$root/etc/passwd"
+printf 'root:x:0:\nweb:x:1001:\nextra:x:2000:other,web\ndocker:x:2001:web\n' >"$root/etc/group"
+# As many images have it: a link into a directory that does not exist there.
+ln -s ../run/systemd/resolve/stub-resolv.conf "$root/etc/resolv.conf"
+rm -f "$2.new"
+truncate -s 64M "$2.new"
+mke2fs -q -t ext4 -d "$root" -L root "$2.new"
+mv "$2.new" "$2"
