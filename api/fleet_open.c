@@ -69,6 +69,9 @@ static int open_all(struct fleet *f, struct err *e)
     f->initrd = open(f->c.initrd, O_RDONLY | O_CLOEXEC);
     if (f->initrd < 0)
         return err_sys(e, errno, "open the guest's initramfs '%s'", f->c.initrd);
+    f->meminfo = open("/proc/meminfo", O_RDONLY | O_CLOEXEC);
+    if (f->meminfo < 0)
+        return err_sys(e, errno, "open /proc/meminfo");
     read_dns(f);
     host_size(f);
     uint64_t mem_max[CTL_VCPUS_MAX + 1] = {0};
@@ -100,7 +103,7 @@ int fleet_open(struct fleet **ret, const struct fleet_config *c, struct store *s
     f->c = *c;
     f->store = s;
     f->artifacts = a;
-    f->state_dir = f->images_dir = f->vms_dir = f->kernel = f->initrd = -1;
+    f->state_dir = f->images_dir = f->vms_dir = f->kernel = f->initrd = f->meminfo = -1;
     pthread_mutex_init(&f->lock, NULL);
     int r = open_all(f, e);
     if (r < 0) {
@@ -170,7 +173,8 @@ void fleet_close(struct fleet *f)
             fleet_vm_forget(f, f->by_id[b]);
     }
     image_free_all(f);
-    const int fds[] = {f->state_dir, f->images_dir, f->vms_dir, f->kernel, f->initrd};
+    const int fds[] = {f->state_dir, f->images_dir, f->vms_dir,
+                       f->kernel,    f->initrd,     f->meminfo};
     for (size_t i = 0; i < ARRAY_LEN(fds); i++) {
         if (fds[i] >= 0)
             close(fds[i]);

@@ -118,6 +118,8 @@ struct fleet {
     struct image *images;
     uint64_t mem_live; /* baseline bytes of machines that run */
     unsigned live;
+    uint64_t mem_available, mem_sampled; /* what the host had free, and when */
+    int meminfo;                         /* /proc/meminfo */
 
     pthread_mutex_t jlock;
     pthread_cond_t jcond, wcond, tcond;
