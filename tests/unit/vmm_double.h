@@ -24,13 +24,14 @@
 #include "../../hypervisor/irq.h"
 #include "../../snapshot/devstate.h"
 
-#define TEST_RAM    (16u << 20)
+#ifndef TEST_RAM
+#define TEST_RAM (16u << 20)
+#endif
 #define TEST_QSIZE  16u
 #define TEST_QUEUES 3u
 #define TEST_BUFS   (MEM_BASE + (4u << 20)) /* free for a test's buffers */
 
-/* ---- doubles ------------------------------------------------------------------------------
- */
+/* ---- doubles ---- */
 
 int irq_open(struct irq *irq, int vm_fd, unsigned spi, struct err *e)
 {
@@ -101,8 +102,7 @@ int mem_discard(const struct guest_mem *m, uint64_t gpa, uint64_t len)
     return 0;
 }
 
-/* ---- the machine --------------------------------------------------------------------------
- */
+/* ---- the machine ---- */
 
 struct test_queue {
     uint64_t desc, avail, used;
@@ -158,8 +158,7 @@ static inline void tv_turn(struct test_vm *t, bool wait)
     }
 }
 
-/* ---- registers ----------------------------------------------------------------------------
- */
+/* ---- registers ---- */
 
 enum {
     T_STATUS = 0x70,
@@ -256,8 +255,7 @@ static inline bool tv_activate(struct test_vm *t, uint64_t features, unsigned nq
     return true;
 }
 
-/* ---- rings --------------------------------------------------------------------------------
- */
+/* ---- rings ---- */
 
 struct test_buf {
     uint64_t gpa;
