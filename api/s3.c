@@ -155,8 +155,10 @@ static bool split_path(struct s3_call *c)
     p += *p == '/';
     len = strlen(p);
     if (len > 0 && !url_decode(p, len, c->key, sizeof c->key)) {
-        s3_error(c, 400, len > 3 * ARTIFACT_KEY_MAX ? "KeyTooLongError" : "InvalidURI",
-                 "The key is too long or not properly encoded.");
+        if (len > ARTIFACT_KEY_MAX)
+            s3_error(c, 400, "KeyTooLongError", "Your key is too long");
+        else
+            s3_error(c, 400, "InvalidURI", "Couldn't parse the specified URI.");
         return false;
     }
     return true;
