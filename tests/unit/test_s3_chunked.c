@@ -274,7 +274,7 @@ TEST(xml)
         "<A b='></A>",
         "<A<B></A>",
         "<A></A >x<",
-       
+
         "<a><a><a><a><a><a><a><a><a></a></a></a></a></a></a></a></a></a>"};
     for (size_t i = 0; i < ARRAY_LEN(bad); i++)
         check_xml(bad[i], NULL);
