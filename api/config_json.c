@@ -87,7 +87,7 @@ static int read_config(const json_t *v, struct image_config *ret)
     if (!uri || !base || arn_parse(base, &arn) != ARN_OK ||
         !slice_copy(arn.name, ret->base, sizeof ret->base))
         return -EINVAL;
-    ret->mem_mib = number(at(json_array_get(at(v, "resources"), 0), "minimumMemoryInMiB"), 1,
+    ret->mem_mib = number(at(json_array_get(at(v, "resources"), 0), "minimumMemoryInMiB"), 0,
                           UINT32_MAX, IMAGE_DEFAULT_MEM_MIB);
     const json_t *caps = at(v, "additionalOsCapabilities");
     for (size_t i = 0; i < json_array_size(caps); i++) {

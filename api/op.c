@@ -196,7 +196,7 @@ int op_page_begin(struct op *o, struct op_page *p, const char *question)
     p->max = max ? (size_t)json_integer_value(max) : 50;
     snprintf(p->question, sizeof p->question, "%s %s", o->route->operation, question);
     const char *token = op_str(o, "nextToken");
-    if (token) {
+    if (token && *token) { /* an empty one is none, as some clients send it */
         uint8_t key[SIPHASH_KEY];
         store_secret(o->api->store, key);
         int r = page_read(key, p->question, token, p->start);

@@ -123,7 +123,9 @@ static void write_connector(struct op *o, const struct connector *c)
     jsonw_kstr(&o->w, "Arn", arn);
     jsonw_kstr(&o->w, "Name", c->name);
     jsonw_kstr(&o->w, "Id", c->name);
+    jsonw_kstr(&o->w, "Type", "MANAGED"); /* one's own would be VPC_EGRESS */
     jsonw_ku64(&o->w, "Version", 1);
+    jsonw_ku64(&o->w, "LatestVersion", 1);
     jsonw_kstr(&o->w, "State", "ACTIVE");
     jsonw_kstr(&o->w, "LastModified", CREATED_ISO);
     jsonw_close(&o->w, '}');
@@ -134,7 +136,7 @@ int op_ListNetworkConnectors(struct op *o)
     const char *state = op_str(o, "State"), *marker = op_str(o, "Marker");
     const json_t *max = json_object_get(o->in, "MaxItems");
     uint64_t start = 0, room = max ? (uint64_t)json_integer_value(max) : 50;
-    if (marker && !parse_u64(marker, 1, ARRAY_LEN(connectors), &start))
+    if (marker && *marker && !parse_u64(marker, 1, ARRAY_LEN(connectors), &start))
         return op_fail(o, TEXT_INVALID, "The Marker is not one that this request has returned");
     if (state && strcmp(state, "ACTIVE") != 0)
         start = ARRAY_LEN(connectors);

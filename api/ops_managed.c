@@ -68,6 +68,8 @@ int op_ListManagedMicrovmImageVersions(struct op *o)
         jsonw_kstr(&o->w, "imageArn", arn);
         jsonw_kstr(&o->w, "imageVersion", "1"); /* bare here, "1.0" where it is echoed */
         jsonw_kstr(&o->w, "status", "AVAILABLE");
+        jsonw_key(&o->w, "supportedCpuConfigurations");
+        jsonw_raw(&o->w, "[{\"architecture\":\"ARM_64\"}]");
         jsonw_ku64(&o->w, "createdAt", managed_images[i].created);
         jsonw_ku64(&o->w, "updatedAt", managed_images[i].updated);
         jsonw_close(&o->w, '}');

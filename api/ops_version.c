@@ -252,14 +252,20 @@ static void write_build(struct op *o, const struct store_version *v, bool with_s
     jsonw_close(&o->w, '}');
 }
 
+static bool wanted(const struct op *o, const char *member, const char *value)
+{
+    const char *text = op_str(o, member);
+    return !text || strcmp(text, value) == 0;
+}
+
 int op_ListMicrovmImageBuilds(struct op *o)
 {
     AUTO(store_version_free) struct store_version v = {.config = NULL};
     struct op_page p;
     if (op_version(o, NULL, &v) < 0 || op_page_begin(o, &p, v.build_id) < 0)
         return -1;
-    const char *want = op_str(o, "chipsetGeneration");
-    if ((!want || strcmp(want, generation(o)) == 0) && op_page_next(&p, v.build_id))
+    if (wanted(o, "architecture", ARCHITECTURE) && wanted(o, "chipset", CHIPSET) &&
+        wanted(o, "chipsetGeneration", generation(o)) && op_page_next(&p, v.build_id))
         write_build(o, &v, false);
     return op_page_end(&p);
 }
