@@ -55,6 +55,7 @@ static void finish(struct init *in, const struct fail *f)
         return;
     }
     fr->frozen = true;
+    tcp_list(&in->net); /* without the list the restore makes it */
     sync();
     if (fr->trim) {
         trim_disk();
@@ -118,6 +119,7 @@ void freeze_request(struct init *in, const struct req *r)
 void thaw_request(struct init *in, const struct req *r)
 {
     struct fail f = {.num = 0};
+    tcp_forget(&in->net);
     int err = thaw(in);
     if (err < 0)
         fail_sys(&f, -err, "thaw the application");

@@ -46,6 +46,9 @@ struct net {
     uint8_t ip[4], gateway[4], mac[6];
     uint32_t prefix;
     bool has_mac;
+    bool listed; /* `dying` holds the connections there were at the freeze */
+    struct diag_request *dying;
+    size_t ndying;
 };
 
 struct app {
@@ -163,8 +166,11 @@ int net_apply(struct init *in, const struct req *r, struct fail *f);
 void net_request(struct init *in, const struct req *r);
 
 /* ---- sockdiag.c ---- */
-/* Aborts established TCP connections to other machines; those with `keep_peer`
- * (4 bytes, or NULL) as the other end stay. Returns how many or -errno. */
+/* Notes the TCP connections to other machines. 0 or -errno. */
+int tcp_list(struct net *n);
+void tcp_forget(struct net *n);
+/* Aborts those noted, or else those there are; the ones with `keep_peer` (4 bytes, or NULL) as
+ * the other end stay. Returns how many or -errno. */
 int tcp_abort(struct net *n, const uint8_t *keep_peer);
 
 /* ---- ident.c ---- */

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * Ends TCP connections that cannot go on after a restore, so that applications
- * get an error at once instead of waiting for a peer that is gone: one dump and
- * one batch of SOCK_DESTROY per address family. Listeners, loopback and unix
- * sockets stay.
+ * get an error at once instead of waiting for a peer that is gone. Listeners,
+ * loopback and unix sockets stay. The kernel walks its whole table for a list,
+ * so that is made while the machine is frozen before a snapshot; what is left
+ * for the restore is one batch of SOCK_DESTROY.
  */
 #include <errno.h>
 #include <linux/inet_diag.h>
@@ -37,7 +38,7 @@ static const uint8_t *mapped(const uint8_t *addr)
     return memcmp(addr, prefix, sizeof(prefix)) == 0 ? addr + 12 : NULL;
 }
 
-static bool stays(const struct inet_diag_msg *m, const uint8_t *keep_peer)
+static bool is_local(const struct inet_diag_msg *m)
 {
     static const uint8_t loop6[16] = {[15] = 1};
     const uint8_t *src = (const uint8_t *)m->id.idiag_src;
@@ -50,7 +51,14 @@ static bool stays(const struct inet_diag_msg *m, const uint8_t *keep_peer)
     const uint8_t *v4 = len == 16 ? mapped(dst) : dst;
     if (!v4)
         return false;
-    return v4[0] == 127 || (keep_peer && memcmp(v4, keep_peer, 4) == 0);
+    return v4[0] == 127;
+}
+
+static bool is_peer(const struct inet_diag_req_v2 *r, const uint8_t *peer)
+{
+    const uint8_t *dst = (const uint8_t *)r->id.idiag_dst;
+    const uint8_t *v4 = r->sdiag_family == AF_INET6 ? mapped(dst) : dst;
+    return v4 && memcmp(v4, peer, 4) == 0;
 }
 
 static int add_kill(struct kill_list *k, const struct inet_diag_msg *m)
@@ -75,8 +83,7 @@ static int add_kill(struct kill_list *k, const struct inet_diag_msg *m)
     return 0;
 }
 
-static int list_family(struct net *n, uint8_t family, const uint8_t *keep_peer,
-                       struct kill_list *k)
+static int list_family(struct net *n, uint8_t family, struct kill_list *k)
 {
     struct diag_request ask = {
         .head = {.nlmsg_len = sizeof(ask),
@@ -112,7 +119,7 @@ static int list_family(struct net *n, uint8_t family, const uint8_t *keep_peer,
                        len >= NLMSG_LENGTH(sizeof(struct inet_diag_msg))) {
                 struct inet_diag_msg m;
                 memcpy(&m, p + NLMSG_HDRLEN, sizeof(m));
-                int err = stays(&m, keep_peer) ? 0 : add_kill(k, &m);
+                int err = is_local(&m) ? 0 : add_kill(k, &m);
                 if (err < 0)
                     return err;
             }
@@ -125,28 +132,64 @@ static int list_family(struct net *n, uint8_t family, const uint8_t *keep_peer,
     }
 }
 
-int tcp_abort(struct net *n, const uint8_t *keep_peer)
+void tcp_forget(struct net *n)
+{
+    free(n->dying);
+    n->dying = NULL;
+    n->ndying = 0;
+    n->listed = false;
+}
+
+int tcp_list(struct net *n)
 {
     struct kill_list k = {.items = NULL};
+    tcp_forget(n);
     if (n->diag < 0)
         return n->diag;
-    int err = list_family(n, AF_INET, keep_peer, &k);
+    int err = list_family(n, AF_INET, &k);
     if (err == 0) {
-        err = list_family(n, AF_INET6, keep_peer, &k);
+        err = list_family(n, AF_INET6, &k);
         if (err == -ENOENT)
             err = 0; /* a kernel without IPv6 */
     }
+    if (err < 0) {
+        free(k.items);
+        return err;
+    }
+    n->dying = k.items;
+    n->ndying = k.count;
+    n->listed = true;
+    return 0;
+}
+
+/* Those whose other end is `peer` leave the list. */
+static void spare(struct net *n, const uint8_t *peer)
+{
+    size_t left = 0;
+    for (size_t i = 0; i < n->ndying; i++)
+        if (!is_peer(&n->dying[i].req, peer))
+            n->dying[left++] = n->dying[i];
+    n->ndying = left;
+}
+
+int tcp_abort(struct net *n, const uint8_t *keep_peer)
+{
+    int err = n->listed ? 0 : tcp_list(n);
+    if (err < 0)
+        return err;
+    if (keep_peer)
+        spare(n, keep_peer);
     /* 200 at a time: the answers, errors only, must fit the socket's buffer */
-    for (size_t at = 0; err == 0 && at < k.count; at += 200) {
-        size_t some = k.count - at < 200 ? k.count - at : 200;
-        if (send(n->diag, k.items + at, some * sizeof(*k.items), 0) < 0)
+    for (size_t at = 0; err == 0 && at < n->ndying; at += 200) {
+        size_t some = n->ndying - at < 200 ? n->ndying - at : 200;
+        if (send(n->diag, n->dying + at, some * sizeof(*n->dying), 0) < 0)
             err = -errno;
         uint8_t drain[256];
         /* a connection that ended by itself meanwhile is answered with ENOENT: fine */
         while (recv(n->diag, drain, sizeof(drain), MSG_DONTWAIT) > 0)
             ;
     }
-    int count = (int)k.count;
-    free(k.items);
+    int count = (int)n->ndying;
+    tcp_forget(n);
     return err < 0 ? err : count;
 }
