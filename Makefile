@@ -24,10 +24,10 @@ BASE := buf crc32c err fd log msg
 SNAPSHOT := devstate memscan overlay snapfile snapstate snapwrite
 
 VMM :=  \
-	arm64_boot arm64_fdt arm64_gic arm64_regs arm64_vcpu blk_layers bus ctl_server dev_rtc \
+	arm64_boot arm64_fdt arm64_gic arm64_regs arm64_vcpu blk_io blk_layers bus ctl_server dev_rtc \
 	dev_table dev_uart dev_vmgenid hand irq jail kvm machine main seccomp virtio_balloon \
-	virtio_blk virtio_mmio virtio_net virtio_rng virtio_vsock virtq vm vm_restore vm_save \
-	vsock_conn
+	virtio_blk virtio_dev virtio_mmio virtio_net virtio_rng virtio_vsock virtq vm vm_restore \
+	vm_save vsock_conn vsock_state
 
 INIT :=  \
 	app boot build chan copy creds ctl exec files forward freeze glob hooks ident inflate \
@@ -52,8 +52,8 @@ API_LIBS := -lmbedtls -lmbedx509 -lmbedcrypto -lsqlite3 -ljansson -lllhttp -lz -
 
 # What the unit tests and fuzz targets may use, besides the api and snapshot folders: the parts
 # of VMM and init that know neither KVM nor PID 1.
-TESTED_VMM := virtq virtio_mmio virtio_blk virtio_net virtio_vsock vsock_conn virtio_rng \
-	virtio_balloon blk_layers bus
+TESTED_VMM := virtq virtio_mmio virtio_dev virtio_blk blk_io virtio_net virtio_vsock vsock_conn \
+	vsock_state virtio_rng virtio_balloon blk_layers bus
 TESTED_GUEST := inflate zip glob users text util
 
 # tests/unit/test_NAME.c; the guest's own parsers are a group of their own.

@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-/* The virtio-mmio transport; see virtio_mmio.h. */
-#include "virtio_mmio.h"
-
-#include <errno.h>
-#include <poll.h>
+/*
+ * The registers of a virtio-mmio device as the guest's CPUs see them; see
+ * virtio_mmio.h. Everything here runs on vCPU threads with the device's lock
+ * held; what needs the I/O thread is left for it and it is kicked.
+ */
 #include <string.h>
 
-#include "../snapshot/devstate.h"
-#include "arm64_fdt.h"
 #include "base/mem.h"
+#include "virtio_regs.h"
 
 enum {
     REG_MAGIC = 0x000,
@@ -23,7 +22,6 @@ enum {
     REG_QUEUE_NUM_MAX = 0x034,
     REG_QUEUE_NUM = 0x038,
     REG_QUEUE_READY = 0x044,
-    REG_QUEUE_NOTIFY = 0x050,
     REG_INTERRUPT_STATUS = 0x060,
     REG_INTERRUPT_ACK = 0x064,
     REG_STATUS = 0x070,
@@ -39,43 +37,14 @@ enum {
     REG_SHM_BASE_HIGH = 0x0bc,
     REG_CONFIG_GENERATION = 0x0fc,
     REG_CONFIG = 0x100,
-    REG_END = 0x200,
 };
-
-enum {
-    ST_ACKNOWLEDGE = 1,
-    ST_DRIVER = 2,
-    ST_DRIVER_OK = 4,
-    ST_FEATURES_OK = 8,
-    ST_NEEDS_RESET = 64,
-    ST_FAILED = 128,
-    ST_BY_DRIVER = ST_ACKNOWLEDGE | ST_DRIVER | ST_DRIVER_OK | ST_FEATURES_OK | ST_FAILED,
-};
-
-enum { ISR_QUEUE = 1, ISR_CONFIG = 2 };
-
-enum { F_INDIRECT_DESC = 28, F_EVENT_IDX = 29, F_VERSION_1 = 32 };
-
-enum { /* device-state fields */
-       DS_STATUS = 1,
-       DS_FEATURES,
-       DS_ISR,
-       DS_CONFIG_GEN,
-       DS_DEVICE_SEL,
-       DS_DRIVER_SEL,
-       DS_QUEUE_SEL,
-       DS_QUEUE, /* + queue number: 32 bytes */
-};
-#define DS_QUEUE_LEN 32u
-
-/* ---- registers: any thread, lock held -------------------------------------------------- */
 
 static bool features_ok(const struct virtio *v)
 {
     return !(v->accepted & ~v->offered) && (v->accepted & VIRTIO_F(F_VERSION_1));
 }
 
-static bool queue_ok(const struct virtio *v, const struct virtio_regs *q)
+bool virtio_queue_ok(const struct virtio *v, const struct virtio_regs *q)
 {
     struct virtq probe;
     struct virtq_conf c = {.size = q->num, .desc = q->desc, .avail = q->avail, .used = q->used};
@@ -84,7 +53,7 @@ static bool queue_ok(const struct virtio *v, const struct virtio_regs *q)
 
 /* Status bits only ever get added, in their order; what is refused stays unset, which is
  * how the driver learns about it (virtio 1.2, 3.1.1). */
-static void add_status(struct virtio *v, uint32_t val)
+void virtio_add_status(struct virtio *v, uint32_t val)
 {
     uint32_t add = val & ST_BY_DRIVER & ~v->status;
     if ((v->status | add) & ST_FAILED) {
@@ -100,7 +69,7 @@ static void add_status(struct virtio *v, uint32_t val)
     }
 }
 
-static void clear_registers(struct virtio *v)
+void virtio_clear_registers(struct virtio *v)
 {
     v->status = v->device_sel = v->driver_sel = v->queue_sel = 0;
     v->accepted = 0;
@@ -113,7 +82,7 @@ static void clear_registers(struct virtio *v)
 static void reset_and_wait(struct virtio *v)
 {
     if (v->status == 0) {
-        clear_registers(v);
+        virtio_clear_registers(v);
         return;
     }
     v->resetting = true;
@@ -144,7 +113,7 @@ static void write_queue(struct virtio *v, uint64_t off, uint32_t val)
         if (val == 0 && !(v->status & ST_DRIVER_OK))
             q->ready = false;
         else if (val == 1 && (v->status & ST_FEATURES_OK) && !(v->status & ST_DRIVER_OK))
-            q->ready = queue_ok(v, q);
+            q->ready = virtio_queue_ok(v, q);
         return;
     }
     if (q->ready || (v->status & ST_DRIVER_OK)) {
@@ -207,7 +176,7 @@ static void write_register(struct virtio *v, uint64_t off, uint32_t val)
     case REG_QUEUE_DEVICE_HIGH:
         write_queue(v, off, val);
         break;
-    case REG_QUEUE_NOTIFY:
+    case VIRTIO_REG_NOTIFY:
         if (val < v->ops->nqueues && (v->status & ST_DRIVER_OK)) {
             atomic_fetch_or(&v->rung, 1u << val);
             ring_kick(v->dev.env.ring);
@@ -222,7 +191,7 @@ static void write_register(struct virtio *v, uint64_t off, uint32_t val)
         if (val == 0)
             reset_and_wait(v);
         else
-            add_status(v, val);
+            virtio_add_status(v, val);
         if (atomic_load(&v->attention))
             ring_kick(v->dev.env.ring);
         break;
@@ -303,383 +272,4 @@ static void bus_write_op(void *ctx, uint64_t off, unsigned len, uint64_t val)
     pthread_mutex_unlock(&v->lock);
 }
 
-static const struct bus_ops mmio_ops = {.read = bus_read_op, .write = bus_write_op};
-
-/* ---- the I/O thread -------------------------------------------------------------------- */
-
-static void interrupt(struct virtio *v, uint32_t bit)
-{
-    /* While the bit is still set the guest has not begun to look: one edge is enough. */
-    if (!(atomic_fetch_or(&v->isr, bit) & bit))
-        irq_raise(&v->irq);
-}
-
-void virtio_signal(struct virtio *v, unsigned queue)
-{
-    if (virtq_signal(&v->vq[queue]))
-        interrupt(v, ISR_QUEUE);
-}
-
-void virtio_break(struct virtio *v, const char *what)
-{
-    v->guest_errors++;
-    if (log_allowed(&v->log, 3))
-        log_warn("%s %u: the guest's driver %s; the device needs a reset", v->dev.ops->name,
-                 v->slot, what);
-    v->broken = true;
-    pthread_mutex_lock(&v->lock);
-    v->status |= ST_NEEDS_RESET;
-    pthread_mutex_unlock(&v->lock);
-    interrupt(v, ISR_CONFIG);
-}
-
-static const char *queue_error(int r)
-{
-    switch (r) {
-    case -ELOOP:
-        return "made a descriptor loop";
-    case -EFAULT:
-        return "gave an address outside RAM";
-    case -E2BIG:
-        return "made too long a descriptor chain";
-    case -EBADMSG:
-        return "gave a ring or descriptor index out of range";
-    default:
-        return "made a malformed descriptor chain";
-    }
-}
-
-int virtio_pop(struct virtio *v, unsigned queue, struct virtq_chain *c, struct iovec *iov,
-               unsigned max)
-{
-    if (!virtio_running(v) || v->vq[queue].size == 0)
-        return 0;
-    int r = virtq_pop(&v->vq[queue], c, iov, max);
-    if (r < 0) {
-        virtio_break(v, queue_error(r));
-        return 0;
-    }
-    return r;
-}
-
-void virtio_set_config(struct virtio *v, unsigned off, const void *data, unsigned len)
-{
-    pthread_mutex_lock(&v->lock);
-    memcpy(v->config + off, data, len);
-    v->config_gen++;
-    bool live = v->status & ST_DRIVER_OK;
-    pthread_mutex_unlock(&v->lock);
-    if (live)
-        interrupt(v, ISR_CONFIG);
-}
-
-static void look_at_all(struct virtio *v)
-{
-    for (unsigned i = 0; i < v->ops->nqueues && virtio_running(v); i++) {
-        if (v->vq[i].size)
-            v->ops->queue(v, i);
-    }
-}
-
-static void activate(struct virtio *v)
-{
-    struct virtio_regs regs[VIRTIO_QUEUES_MAX];
-    pthread_mutex_lock(&v->lock);
-    memcpy(regs, v->regs, sizeof regs);
-    v->features = v->accepted;
-    v->broken = v->status & (ST_NEEDS_RESET | ST_FAILED);
-    pthread_mutex_unlock(&v->lock);
-
-    v->active = true;
-    memset(v->vq, 0, sizeof v->vq);
-    for (unsigned i = 0; i < v->ops->nqueues; i++) {
-        struct virtq_conf c = {.size = regs[i].num,
-                               .next = regs[i].next,
-                               .desc = regs[i].desc,
-                               .avail = regs[i].avail,
-                               .used = regs[i].used,
-                               .event_idx = virtio_has(v, F_EVENT_IDX),
-                               .indirect = virtio_has(v, F_INDIRECT_DESC)};
-        /* Checked when the register said ready; what fails now stays an absent queue. */
-        if (regs[i].ready && virtq_init(&v->vq[i], v->dev.env.mem, &c) < 0)
-            virtio_break(v, "set up a queue wrongly");
-    }
-    if (v->ops->activate && !v->broken)
-        v->ops->activate(v);
-}
-
-static void finish_reset(struct virtio *v)
-{
-    v->active = v->broken = false;
-    v->features = 0;
-    memset(v->vq, 0, sizeof v->vq);
-    if (v->ops->reset)
-        v->ops->reset(v);
-    pthread_mutex_lock(&v->lock);
-    clear_registers(v);
-    v->resetting = false;
-    pthread_cond_broadcast(&v->reset_done);
-    pthread_mutex_unlock(&v->lock);
-}
-
-static bool reset_wanted(struct virtio *v)
-{
-    pthread_mutex_lock(&v->lock);
-    bool r = v->resetting;
-    pthread_mutex_unlock(&v->lock);
-    return r;
-}
-
-/* Nothing is in flight any more. */
-static void drained(struct virtio *v)
-{
-    if (reset_wanted(v)) {
-        v->stopped = v->dev.quiet;
-        finish_reset(v);
-    } else if (v->stopped && !v->dev.quiet) {
-        dev_quiesced(&v->dev);
-    }
-}
-
-static void stop(struct virtio *v)
-{
-    v->stopped = true;
-    if (v->active && v->ops->stop)
-        v->ops->stop(v);
-    if (v->inflight == 0)
-        drained(v);
-}
-
-void virtio_put(struct virtio *v)
-{
-    if (--v->inflight == 0 && v->stopped)
-        drained(v);
-}
-
-void virtio_dev_kicked(struct dev *d)
-{
-    struct virtio *v = container_of(d, struct virtio, dev);
-    if (!v->started)
-        return;
-    if (atomic_exchange(&v->attention, false)) {
-        pthread_mutex_lock(&v->lock);
-        bool resetting = v->resetting;
-        bool go = !resetting && !v->active && (v->status & ST_DRIVER_OK);
-        pthread_mutex_unlock(&v->lock);
-        if (resetting) {
-            stop(v);
-        } else if (go) {
-            activate(v);
-            look_at_all(v);
-        }
-    }
-    uint32_t rung = atomic_exchange(&v->rung, 0);
-    for (unsigned i = 0; rung && i < v->ops->nqueues; i++) {
-        if ((rung & 1u << i) && virtio_running(v) && v->vq[i].size)
-            v->ops->queue(v, i);
-    }
-}
-
-static void bell_done(struct ring_op *op, int res)
-{
-    struct virtio_bell *b = container_of(op, struct virtio_bell, op);
-    struct virtio *v = b->v;
-    if (!op->armed && res >= 0)
-        ring_watch(v->dev.env.ring, op, b->fd, POLLIN);
-    if (virtio_running(v) && v->vq[b->queue].size)
-        v->ops->queue(v, b->queue);
-}
-
-int virtio_dev_start(struct dev *d, struct err *e)
-{
-    struct virtio *v = container_of(d, struct virtio, dev);
-    if (v->ops->start) {
-        int r = v->ops->start(v, e);
-        if (r < 0)
-            return r;
-    }
-    v->started = true;
-    for (unsigned i = 0; i < v->ops->nqueues; i++)
-        ring_watch(d->env.ring, &v->bells[i].op, v->bells[i].fd, POLLIN);
-    if (atomic_load(&v->isr))
-        irq_raise(&v->irq);
-    virtio_dev_kicked(d);
-    return 0;
-}
-
-void virtio_dev_quiesce(struct dev *d)
-{
-    d->quiet = false;
-    stop(container_of(d, struct virtio, dev));
-}
-
-void virtio_dev_resume(struct dev *d)
-{
-    struct virtio *v = container_of(d, struct virtio, dev);
-    d->quiet = false;
-    v->stopped = false;
-    if (atomic_load(&v->isr))
-        irq_raise(&v->irq);
-    look_at_all(v); /* a doorbell may have rung meanwhile */
-    virtio_dev_kicked(d);
-}
-
-/* ---- making, saving, loading ----------------------------------------------------------- */
-
-static uint64_t mmio_base(const struct virtio *v)
-{
-    return MAP_VIRTIO + v->slot * MAP_VIRTIO_STEP;
-}
-
-static void close_lines(struct virtio *v)
-{
-    for (unsigned i = 0; i < v->ops->nqueues; i++)
-        doorbell_close(v->dev.env.vm_fd, mmio_base(v) + REG_QUEUE_NOTIFY, i, &v->bells[i].fd);
-    irq_close(&v->irq);
-}
-
-static int open_lines(struct virtio *v, struct err *e)
-{
-    const struct dev_env *env = &v->dev.env;
-    int r = irq_open(&v->irq, env->vm_fd, SPI_VIRTIO + v->slot, e);
-    for (unsigned i = 0; r >= 0 && i < v->ops->nqueues; i++) {
-        v->bells[i].op.done = bell_done;
-        v->bells[i].v = v;
-        v->bells[i].queue = i;
-        r = doorbell_open(env->vm_fd, mmio_base(v) + REG_QUEUE_NOTIFY, i, &v->bells[i].fd, e);
-    }
-    if (r >= 0)
-        r = bus_map(env->bus, mmio_base(v), REG_END, &mmio_ops, v, e);
-    return r;
-}
-
-int virtio_init(struct virtio *v, const struct dev_ops *dev_ops, const struct virtio_ops *ops,
-                const struct dev_env *env, unsigned slot, uint64_t features, struct err *e)
-{
-    v->dev.ops = dev_ops;
-    v->dev.env = *env;
-    v->ops = ops;
-    v->slot = slot;
-    v->offered =
-        features | VIRTIO_F(F_VERSION_1) | VIRTIO_F(F_EVENT_IDX) | VIRTIO_F(F_INDIRECT_DESC);
-    v->irq.eventfd = -1;
-    for (unsigned i = 0; i < VIRTIO_QUEUES_MAX; i++)
-        v->bells[i].fd = -1;
-    pthread_mutex_init(&v->lock, NULL);
-    pthread_cond_init(&v->reset_done, NULL);
-    int r = open_lines(v, e);
-    if (r < 0) {
-        close_lines(v);
-        return err_wrap(e, "set up %s in slot %u", dev_ops->name, slot);
-    }
-    return 0;
-}
-
-void virtio_dev_free(struct dev *d)
-{
-    struct virtio *v = container_of(d, struct virtio, dev);
-    close_lines(v);
-    pthread_cond_destroy(&v->reset_done);
-    pthread_mutex_destroy(&v->lock);
-    v->ops->free(v);
-}
-
-int virtio_dev_fdt(struct dev *d, void *fdt, struct err *e)
-{
-    struct virtio *v = container_of(d, struct virtio, dev);
-    static const char compatible[] = "virtio,mmio";
-    return fdt_dev_node(fdt, "virtio_mmio", compatible, sizeof compatible, mmio_base(v),
-                        REG_END, SPI_VIRTIO + v->slot, e);
-}
-
-int virtio_dev_save(struct dev *d, struct dstate_writer *w, struct err *e)
-{
-    struct virtio *v = container_of(d, struct virtio, dev);
-    pthread_mutex_lock(&v->lock);
-    dw_u32(w, DS_STATUS, v->status);
-    dw_u64(w, DS_FEATURES, v->accepted);
-    dw_u32(w, DS_ISR, atomic_load(&v->isr));
-    dw_u32(w, DS_CONFIG_GEN, v->config_gen);
-    dw_u32(w, DS_DEVICE_SEL, v->device_sel);
-    dw_u32(w, DS_DRIVER_SEL, v->driver_sel);
-    dw_u32(w, DS_QUEUE_SEL, v->queue_sel);
-    for (unsigned i = 0; i < v->ops->nqueues; i++) {
-        const struct virtio_regs *q = &v->regs[i];
-        uint8_t b[DS_QUEUE_LEN] = {0};
-        put_le16(b, q->num);
-        put_le16(b + 2, q->ready);
-        /* Quiet: all that was taken has been handed back, one index says it all. */
-        put_le16(b + 4, v->active ? v->vq[i].next : q->next);
-        put_le64(b + 8, q->desc);
-        put_le64(b + 16, q->avail);
-        put_le64(b + 24, q->used);
-        dw_bytes(w, (uint16_t)(DS_QUEUE + i), b, sizeof b);
-    }
-    pthread_mutex_unlock(&v->lock);
-    return v->ops->save ? v->ops->save(v, w, e) : 0;
-}
-
-static int load_queue(struct virtio *v, unsigned i, const struct dstate_reader *r,
-                      struct err *e)
-{
-    const void *p;
-    size_t len;
-    int rc = dr_bytes(r, (uint16_t)(DS_QUEUE + i), &p, &len, e);
-    if (rc < 0)
-        return rc;
-    if (len != DS_QUEUE_LEN)
-        return err_set(e, EBADMSG, "queue %u has %zu bytes of state", i, len);
-    const uint8_t *b = p;
-    struct virtio_regs q = {.num = get_le16(b),
-                            .next = get_le16(b + 4),
-                            .desc = get_le64(b + 8),
-                            .avail = get_le64(b + 16),
-                            .used = get_le64(b + 24)};
-    uint16_t ready = get_le16(b + 2);
-    if (q.num > v->ops->queue_size[i] || ready > 1 || (ready && !queue_ok(v, &q)))
-        return err_set(e, EBADMSG, "queue %u of the saved device is not valid", i);
-    q.ready = ready;
-    v->regs[i] = q;
-    return 0;
-}
-
-static int load_registers(struct virtio *v, const struct dstate_reader *r, struct err *e)
-{
-    uint32_t status, isr;
-    int rc;
-    if ((rc = dr_u32(r, DS_STATUS, &status, e)) < 0 ||
-        (rc = dr_u64(r, DS_FEATURES, &v->accepted, e)) < 0 ||
-        (rc = dr_u32(r, DS_ISR, &isr, e)) < 0 ||
-        (rc = dr_u32(r, DS_CONFIG_GEN, &v->config_gen, e)) < 0 ||
-        (rc = dr_u32(r, DS_DEVICE_SEL, &v->device_sel, e)) < 0 ||
-        (rc = dr_u32(r, DS_DRIVER_SEL, &v->driver_sel, e)) < 0 ||
-        (rc = dr_u32(r, DS_QUEUE_SEL, &v->queue_sel, e)) < 0)
-        return rc;
-    for (unsigned i = 0; i < v->ops->nqueues; i++) {
-        rc = load_queue(v, i, r, e);
-        if (rc < 0)
-            return rc;
-    }
-    atomic_store(&v->isr, isr & (ISR_QUEUE | ISR_CONFIG));
-    /* The same steps as a driver takes, so the same is refused. */
-    add_status(v, status & ~(uint32_t)ST_FAILED);
-    add_status(v, status);
-    v->status |= status & ST_NEEDS_RESET;
-    if (v->status != status)
-        return err_set(e, EBADMSG,
-                       "the saved device status 0x%x or features 0x%llx are not "
-                       "ones this device can have",
-                       status, (unsigned long long)v->accepted);
-    return 0;
-}
-
-int virtio_dev_load(struct dev *d, struct dstate_reader *r, struct err *e)
-{
-    struct virtio *v = container_of(d, struct virtio, dev);
-    pthread_mutex_lock(&v->lock);
-    int rc = load_registers(v, r, e);
-    pthread_mutex_unlock(&v->lock);
-    if (rc == 0 && v->ops->load)
-        rc = v->ops->load(v, r, e);
-    return rc < 0 ? err_wrap(e, "load %s in slot %u", d->ops->name, v->slot) : 0;
-}
+const struct bus_ops virtio_mmio_ops = {.read = bus_read_op, .write = bus_write_op};

@@ -13,10 +13,8 @@
 #include <unistd.h>
 
 #include "../guest/abi/proto.h"
-#include "../snapshot/devstate.h"
 #include "base/mem.h"
-#include "virtio_mmio.h"
-#include "vsock_conn.h"
+#include "vsock_dev.h"
 
 enum { RX, TX, EVENT };
 enum {
@@ -29,42 +27,16 @@ enum {
     OP_CREDIT_REQUEST
 };
 
-#define HEADER      44u
-#define HOST_CID    GP_HOST_CID
-#define TYPE_STREAM 1u
-#define DATA_MAX    (64u << 10)
-#define RESETS      512u /* owed to the guest for ports without a connection */
-#define BATCH       64u
-#define FIRST_PORT  0x40000000u /* of connections from the host */
-
-enum { /* device-state fields */
-       DS_CONNS = VIRTIO_DSTATE_OWN,
-       DS_RESETS,
-       DS_NEXT_PORT,
-       DS_DATA = 1024, /* + 2 * index: buffered towards the host, + 1: towards the guest */
-};
-#define DS_CONN_LEN 40u
+#define HEADER   44u
+#define HOST_CID GP_HOST_CID
+#define DATA_MAX (64u << 10)
+#define BATCH    64u
 
 struct packet {
     uint64_t src_cid, dst_cid;
     uint32_t src_port, dst_port, len;
     uint16_t type, op;
     uint32_t flags, buf_alloc, fwd_cnt;
-};
-
-struct vsock {
-    struct virtio v;
-    struct virtio_vsock_config c;
-    struct vsock_table t;
-    uint32_t next_port;
-    struct reset {
-        uint32_t guest_port, host_port;
-        uint16_t type;
-    } resets[RESETS];
-    unsigned reset_first, nresets;
-    bool tx_waits;           /* for a place in resets */
-    struct ring_op tx_again; /* after a full batch, or when resets have gone out */
-    struct iovec iov[VIRTQ_CHAIN];
 };
 
 /* ---- host to guest --------------------------------------------------------------------- */
@@ -76,11 +48,11 @@ static void woken(struct vsock_table *t)
     rx(container_of(t, struct vsock, t));
 }
 
-static bool owe_reset(struct vsock *s, uint32_t guest_port, uint32_t host_port, uint16_t type)
+bool vsock_owe_reset(struct vsock *s, uint32_t guest_port, uint32_t host_port, uint16_t type)
 {
-    if (s->nresets == RESETS)
+    if (s->nresets == VSOCK_RESETS)
         return false;
-    s->resets[(s->reset_first + s->nresets++) % RESETS] =
+    s->resets[(s->reset_first + s->nresets++) % VSOCK_RESETS] =
         (struct reset){guest_port, host_port, type};
     return true;
 }
@@ -90,7 +62,7 @@ static void lost(struct vsock_table *t, struct vsock_conn *c)
     struct vsock *s = container_of(t, struct vsock, t);
     /* A request the guest has not seen needs no end. */
     if (!(c->todo & VSOCK_TODO_REQUEST))
-        owe_reset(s, c->guest_port, c->host_port, TYPE_STREAM);
+        vsock_owe_reset(s, c->guest_port, c->host_port, VSOCK_TYPE_STREAM);
 }
 
 static void reset_conn(struct vsock *s, struct vsock_conn *c)
@@ -146,7 +118,7 @@ static uint32_t send_one(struct vsock *s, struct vsock_conn *c, unsigned niov)
 {
     struct packet p = {.src_port = c->host_port,
                        .dst_port = c->guest_port,
-                       .type = TYPE_STREAM,
+                       .type = VSOCK_TYPE_STREAM,
                        .buf_alloc = VSOCK_BUF};
     if (c->todo & VSOCK_TODO_REQUEST) {
         p.op = OP_REQUEST;
@@ -178,7 +150,7 @@ static uint32_t send_next(struct vsock *s, unsigned niov)
         const struct reset *r = &s->resets[s->reset_first];
         struct packet p = {
             .src_port = r->host_port, .dst_port = r->guest_port, .type = r->type, .op = OP_RST};
-        s->reset_first = (s->reset_first + 1) % RESETS;
+        s->reset_first = (s->reset_first + 1) % VSOCK_RESETS;
         s->nresets--;
         put_packet(s, niov, &p);
         return HEADER;
@@ -218,7 +190,7 @@ static void rx(struct vsock *s)
         virtq_push(&s->v.vq[RX], c.head, len);
     }
     virtio_signal(&s->v, RX);
-    if (s->tx_waits && s->nresets < RESETS / 2 && !s->tx_again.armed)
+    if (s->tx_waits && s->nresets < VSOCK_RESETS / 2 && !s->tx_again.armed)
         ring_soon(s->v.dev.env.ring, &s->tx_again);
 }
 
@@ -258,7 +230,7 @@ static void request(struct vsock *s, const struct packet *p)
 {
     struct vsock_conn *c = vsock_conn_new(&s->t, p->src_port, p->dst_port, -1);
     if (!c) {
-        owe_reset(s, p->src_port, p->dst_port, p->type);
+        vsock_owe_reset(s, p->src_port, p->dst_port, p->type);
         return;
     }
     c->state = VSOCK_OPEN;
@@ -287,9 +259,9 @@ static void handle(struct vsock *s, const struct packet *p, struct iovec *data, 
 {
     struct vsock_conn *c = vsock_conn_find(&s->t, p->src_port, p->dst_port);
     bool ok = true;
-    if (p->type != TYPE_STREAM || (!c && p->op != OP_REQUEST)) {
+    if (p->type != VSOCK_TYPE_STREAM || (!c && p->op != OP_REQUEST)) {
         if (p->op != OP_RST)
-            owe_reset(s, p->src_port, p->dst_port, p->type);
+            vsock_owe_reset(s, p->src_port, p->dst_port, p->type);
         return;
     }
     if (!c) {
@@ -339,7 +311,7 @@ static void tx(struct vsock *s)
     virtq_disable_notify(&s->v.vq[TX]);
     for (unsigned i = 0;; i++) {
         /* Each packet may cost two resets at most. */
-        if (s->nresets > RESETS - 2) {
+        if (s->nresets > VSOCK_RESETS - 2) {
             s->tx_waits = true;
             break;
         }
@@ -359,7 +331,7 @@ static void tx(struct vsock *s)
             if (p.src_cid != s->c.cid || p.dst_cid != HOST_CID)
                 s->v.guest_errors++;
             else if (p.len > c.out_len - HEADER || p.len > DATA_MAX)
-                owe_reset(s, p.src_port, p.dst_port, p.type);
+                vsock_owe_reset(s, p.src_port, p.dst_port, p.type);
             else
                 handle(s, &p, s->iov + skip, clip(s->iov + skip, c.n_out - skip, p.len));
         }
@@ -401,7 +373,7 @@ int virtio_vsock_open(struct dev *d, uint32_t guest_port, int fd, struct err *e)
     }
     do {
         if (s->next_port++ == UINT32_MAX - 1)
-            s->next_port = FIRST_PORT;
+            s->next_port = VSOCK_FIRST_PORT;
     } while (vsock_conn_find(&s->t, guest_port, s->next_port));
     struct vsock_conn *c = vsock_conn_new(&s->t, guest_port, s->next_port, fd);
     if (!c) {
@@ -413,151 +385,6 @@ int virtio_vsock_open(struct dev *d, uint32_t guest_port, int fd, struct err *e)
     vsock_conn_poll(c);
     vsock_conn_queue(c);
     rx(s);
-    return 0;
-}
-
-/* ---- snapshots ------------------------------------------------------------------------- */
-
-/* Streams that go on after a load. */
-static bool lasting(const struct vsock_conn *c)
-{
-    return c->state == VSOCK_OPEN && !c->eof && !c->hup && !c->shut_guest && !c->shut_sent &&
-           (c->host_port == GP_PORT_CONTROL || c->host_port == GP_PORT_LOG);
-}
-
-static void save_conn(const struct vsock_conn *c, struct buf *list, struct dstate_writer *w,
-                      unsigned i)
-{
-    uint8_t b[DS_CONN_LEN] = {0};
-    put_le32(b, c->guest_port);
-    put_le32(b + 4, c->host_port);
-    put_le32(b + 8, c->guest_alloc);
-    put_le32(b + 12, c->guest_fwd);
-    put_le32(b + 16, c->sent);
-    put_le32(b + 20, c->received);
-    put_le32(b + 24, c->fwd);
-    put_le32(b + 28, c->todo & VSOCK_TODO_RESPONSE);
-    buf_add(list, b, sizeof b);
-    uint8_t *flat = malloc(VSOCK_BUF);
-    if (!flat) {
-        list->bad = true;
-        return;
-    }
-    uint32_t first = MIN(c->buf_len, VSOCK_BUF - c->buf_off);
-    memcpy(flat, c->buf + c->buf_off, first);
-    memcpy(flat + first, c->buf, c->buf_len - first);
-    dw_bytes(w, (uint16_t)(DS_DATA + 2 * i), flat, c->buf_len);
-    dw_bytes(w, (uint16_t)(DS_DATA + 2 * i + 1), c->back ? c->back + c->back_off : NULL,
-             c->back_len);
-    free(flat);
-}
-
-static void save_reset(struct buf *resets, uint32_t guest_port, uint32_t host_port)
-{
-    uint8_t b[8];
-    put_le32(b, guest_port);
-    put_le32(b + 4, host_port);
-    buf_add(resets, b, sizeof b);
-}
-
-static int save(struct virtio *v, struct dstate_writer *w, struct err *e)
-{
-    struct vsock *s = container_of(v, struct vsock, v);
-    struct buf list = BUF_INIT, resets = BUF_INIT;
-    int r = 0;
-    unsigned n = 0;
-    for (unsigned i = 0; i < s->nresets; i++) {
-        const struct reset *x = &s->resets[(s->reset_first + i) % RESETS];
-        save_reset(&resets, x->guest_port, x->host_port);
-    }
-    for (unsigned i = 0; r == 0 && i < s->t.used; i++) {
-        struct vsock_conn *c = &s->t.conns[i];
-        if (c->state != VSOCK_OPEN && c->state != VSOCK_CONNECTING)
-            continue;
-        r = lasting(c) ? vsock_conn_drain(c) : -ENOTCONN;
-        if (r == 0) {
-            save_conn(c, &list, w, n++);
-        } else if (r == -ENOTCONN) {
-            save_reset(&resets, c->guest_port, c->host_port);
-            r = 0;
-        }
-    }
-    dw_bytes(w, DS_CONNS, list.data, list.len);
-    dw_bytes(w, DS_RESETS, resets.data, resets.len);
-    dw_u32(w, DS_NEXT_PORT, s->next_port);
-    if (r < 0)
-        r = err_set(e, -r, "a control stream holds too much unread data to be saved");
-    else if (list.bad || resets.bad)
-        r = err_sys(e, ENOMEM, "save vsock connections");
-    buf_free(&list);
-    buf_free(&resets);
-    return r;
-}
-
-static int load_conn(struct vsock *s, const uint8_t *b, unsigned i,
-                     const struct dstate_reader *r, struct err *e)
-{
-    const void *data, *back;
-    size_t len, back_len;
-    int rc = dr_bytes(r, (uint16_t)(DS_DATA + 2 * i), &data, &len, e);
-    if (rc == 0)
-        rc = dr_bytes(r, (uint16_t)(DS_DATA + 2 * i + 1), &back, &back_len, e);
-    if (rc < 0)
-        return rc;
-    uint32_t guest_port = get_le32(b), host_port = get_le32(b + 4);
-    uint32_t received = get_le32(b + 20), fwd = get_le32(b + 24), todo = get_le32(b + 28);
-    if ((host_port != GP_PORT_CONTROL && host_port != GP_PORT_LOG) || len > VSOCK_BUF ||
-        received - fwd != len || back_len > VSOCK_BACK_MAX ||
-        (todo & ~(uint32_t)VSOCK_TODO_RESPONSE) ||
-        vsock_conn_find(&s->t, guest_port, host_port))
-        return err_set(e, EBADMSG, "saved connection %u is not valid", i);
-    struct vsock_conn *c = vsock_conn_new(&s->t, guest_port, host_port, -1);
-    if (!c)
-        return err_set(e, ENOMEM, "more saved connections than can be");
-    c->state = VSOCK_OPEN;
-    c->guest_alloc = get_le32(b + 8);
-    c->guest_fwd = get_le32(b + 12);
-    c->sent = get_le32(b + 16);
-    c->received = received;
-    c->fwd = c->fwd_told = fwd;
-    c->todo = (uint8_t)(todo | VSOCK_TODO_CREDIT);
-    memcpy(c->buf, data, len);
-    c->buf_len = (uint32_t)len;
-    if (back_len) {
-        c->back = malloc(back_len);
-        if (!c->back)
-            return err_sys(e, ENOMEM, "load a vsock connection");
-        memcpy(c->back, back, back_len);
-        c->back_len = (uint32_t)back_len;
-    }
-    return 0;
-}
-
-static int load(struct virtio *v, const struct dstate_reader *r, struct err *e)
-{
-    struct vsock *s = container_of(v, struct vsock, v);
-    const void *list, *resets;
-    size_t len, nresets;
-    int rc = dr_bytes(r, DS_CONNS, &list, &len, e);
-    if (rc == 0)
-        rc = dr_bytes(r, DS_RESETS, &resets, &nresets, e);
-    if (rc == 0)
-        rc = dr_u32(r, DS_NEXT_PORT, &s->next_port, e);
-    if (rc < 0)
-        return rc;
-    if (len % DS_CONN_LEN || len / DS_CONN_LEN > VSOCK_CONNS || nresets % 8 ||
-        s->next_port < FIRST_PORT || s->next_port == UINT32_MAX)
-        return err_set(e, EBADMSG, "the saved connections are not valid");
-    for (size_t i = 0; i < len / DS_CONN_LEN; i++) {
-        rc = load_conn(s, (const uint8_t *)list + i * DS_CONN_LEN, (unsigned)i, r, e);
-        if (rc < 0)
-            return rc;
-    }
-    for (size_t i = 0; i < nresets / 8; i++) {
-        const uint8_t *b = (const uint8_t *)resets + i * 8;
-        if (!owe_reset(s, get_le32(b), get_le32(b + 4), TYPE_STREAM))
-            return err_set(e, EBADMSG, "too many saved resets");
-    }
     return 0;
 }
 
@@ -600,8 +427,8 @@ static const struct virtio_ops ops = {
     .queue = queue,
     .reset = reset,
     .start = start,
-    .save = save,
-    .load = load,
+    .save = vsock_save,
+    .load = vsock_load,
     .free = vsock_free,
 };
 
@@ -615,7 +442,7 @@ int virtio_vsock_new(struct dev **ret, const struct dev_env *env, unsigned slot,
     if (!s)
         return err_sys(e, ENOMEM, "make a vsock device");
     s->c = *c;
-    s->next_port = FIRST_PORT;
+    s->next_port = VSOCK_FIRST_PORT;
     s->t.ring = env->ring;
     s->t.woken = woken;
     s->t.lost = lost;
