@@ -23,8 +23,8 @@
 
 struct slot {
     struct server *server;
-    struct conn *c; /* NULL until the handshake is done */
-    int fd;
+    struct conn *c; /* while it may be shut down from another thread */
+    int fd;         /* as accepted, for the thread that begins */
     bool used;
 };
 
@@ -105,30 +105,31 @@ uint16_t server_port(const struct server *s)
     return s->port;
 }
 
+static void set_conn(struct slot *slot, struct conn *c)
+{
+    pthread_mutex_lock(&slot->server->lock);
+    slot->c = c;
+    pthread_mutex_unlock(&slot->server->lock);
+}
+
 /* Runs in the connection's thread. */
 static void serve_slot(struct slot *slot)
 {
     struct server *s = slot->server;
-    struct conn *c = NULL;
-    int one = 1, r;
+    struct tls *tls = s->config.tls;
+    struct conn *c;
+    int one = 1;
     setsockopt(slot->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
     setsockopt(slot->fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof one);
-    /* A peer that cannot do the handshake is its own problem: nothing is reported. */
-    if (s->config.tls)
-        r = tls_accept(s->config.tls, slot->fd, clock_ms() + HANDSHAKE_MS, &c, NULL);
-    else
-        r = conn_plain(&c, slot->fd, NULL);
-    pthread_mutex_lock(&s->lock);
-    slot->c = r == 0 ? c : NULL;
-    slot->fd = r == 0 ? c->fd : -1;
-    pthread_mutex_unlock(&s->lock);
-    if (r < 0)
+    if ((tls ? tls_conn(tls, slot->fd, &c, NULL) : conn_plain(&c, slot->fd, NULL)) < 0)
         return;
-    s->config.serve(s->config.ctx, c, &s->stopping);
-    pthread_mutex_lock(&s->lock);
-    slot->c = NULL;
-    slot->fd = -1;
-    pthread_mutex_unlock(&s->lock);
+    /* A peer in its handshake counts as idle, so that silent ones cannot take all slots. */
+    c->idle_since = clock_ms();
+    set_conn(slot, c);
+    /* A peer that cannot do the handshake is its own problem: nothing is reported. */
+    if (!tls || tls_handshake(c, clock_ms() + HANDSHAKE_MS, NULL) == 0)
+        s->config.serve(s->config.ctx, c, &s->stopping);
+    set_conn(slot, NULL);
     conn_close(c);
 }
 
@@ -173,7 +174,7 @@ static void end_longest_idle(struct server *s)
         }
     }
     if (oldest)
-        shutdown(oldest->fd, SHUT_RDWR);
+        shutdown(oldest->c->fd, SHUT_RDWR);
 }
 
 static struct slot *take_slot(struct server *s, int fd)
@@ -255,10 +256,8 @@ static void end_conns(struct server *s, bool all)
 {
     for (unsigned i = 0; i < s->config.max_conns; i++) {
         struct slot *slot = &s->slots[i];
-        if (!slot->used || slot->fd < 0)
-            continue;
-        if (all || (slot->c && __atomic_load_n(&slot->c->idle_since, __ATOMIC_RELAXED) > 0))
-            shutdown(slot->fd, SHUT_RDWR);
+        if (slot->c && (all || __atomic_load_n(&slot->c->idle_since, __ATOMIC_RELAXED) > 0))
+            shutdown(slot->c->fd, SHUT_RDWR);
     }
 }
 

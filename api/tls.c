@@ -319,7 +319,7 @@ static struct tls_set *set_ref(struct tls *t)
     return s;
 }
 
-static int handshake(struct conn *c, int64_t deadline, struct err *e)
+int tls_handshake(struct conn *c, int64_t deadline, struct err *e)
 {
     struct tls_conn *t = c->impl;
     for (;;) {
@@ -334,7 +334,7 @@ static int handshake(struct conn *c, int64_t deadline, struct err *e)
     }
 }
 
-int tls_accept(struct tls *t, int fd, int64_t deadline, struct conn **ret, struct err *e)
+int tls_conn(struct tls *t, int fd, struct conn **ret, struct err *e)
 {
     struct conn *c;
     int r = conn_plain(&c, fd, e);
@@ -343,24 +343,19 @@ int tls_accept(struct tls *t, int fd, int64_t deadline, struct conn **ret, struc
     struct tls_conn *tc = calloc(1, sizeof *tc);
     if (!tc) {
         conn_close(c);
-        return err_sys(e, ENOMEM, "TLS handshake");
+        return err_sys(e, ENOMEM, "begin TLS");
     }
     tc->set = set_ref(t);
     mbedtls_ssl_init(&tc->ssl);
     c->impl = tc;
     c->ops = &tls_ops;
     int code = mbedtls_ssl_setup(&tc->ssl, &tc->set->conf);
-    if (code == 0) {
-        mbedtls_ssl_set_user_data_p(&tc->ssl, c);
-        mbedtls_ssl_set_bio(&tc->ssl, c, bio_send, bio_recv, NULL);
-        r = handshake(c, deadline, e);
-    } else {
-        r = tls_fail(e, code, "TLS handshake");
-    }
-    if (r < 0) {
+    if (code != 0) {
         conn_close(c);
-        return r;
+        return tls_fail(e, code, "begin TLS");
     }
+    mbedtls_ssl_set_user_data_p(&tc->ssl, c);
+    mbedtls_ssl_set_bio(&tc->ssl, c, bio_send, bio_recv, NULL);
     *ret = c;
     return 0;
 }

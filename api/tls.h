@@ -26,7 +26,9 @@ int tls_reload(struct tls *t, struct err *e);
 /* Reloads when the certificate file has changed. *ret_reloaded may be NULL. */
 int tls_reload_if_changed(struct tls *t, bool *ret_reloaded, struct err *e);
 
-/* Handshake on a connected socket until the deadline; takes the fd also on failure. */
-int tls_accept(struct tls *t, int fd, int64_t deadline, struct conn **ret, struct err *e);
+/* Wraps a connected socket; takes the fd also on failure. Nothing is exchanged yet. */
+int tls_conn(struct tls *t, int fd, struct conn **ret, struct err *e);
+/* The handshake, until the deadline. */
+int tls_handshake(struct conn *c, int64_t deadline, struct err *e);
 
 #endif
