@@ -25,12 +25,13 @@ static struct test_vm fuzz_vm;
 static uint8_t fuzz_mode; /* the input's first byte: 0xfe, 0xff a forged state, else bit 0
                              activates first */
 
+static unsigned fuzz_waits;
+
 /* A reset waits for the I/O thread: that is us. */
 int pthread_cond_wait(pthread_cond_t *cond, pthread_mutex_t *lock)
 {
-    static unsigned turns;
     (void)cond;
-    if (++turns % 100000 == 0)
+    if (++fuzz_waits == 100000)
         abort(); /* the reset never ends */
     pthread_mutex_unlock(lock);
     ring_turn(fuzz_vm.ring, true, NULL);
@@ -224,6 +225,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     struct test_vm *t = &fuzz_vm;
     log_setup(LOG_ERROR, "fuzz");
     fuzz_mode = in8(&in);
+    fuzz_waits = 0;
     tv_vm_init(t);
     fuzz_make(t);
     if (fuzz_mode >= 0xfe) {
