@@ -66,10 +66,14 @@ int gic_create(struct vm *vm, struct err *e)
 struct range {
     uint32_t offset;
     uint16_t words;
-    enum { IF_SET, ALWAYS, AND_CLEAR } when;
+    enum { IF_SET, ALWAYS, AND_CLEAR, PRIMED } when;
 };
 /* IF_SET: a fresh GIC holds zero. ALWAYS: it may hold something else. AND_CLEAR: the register
- * only sets bits, the one 0x80 behind it clears them (a fresh GIC has its SGIs enabled). */
+ * only sets bits, the one 0x80 behind it clears them (a fresh GIC has its SGIs enabled).
+ * PRIMED: priorities. Reset leaves them unknown (IHI 0069, GICD_IPRIORITYR), so they may as
+ * well be those that Linux will give them, and a restore finds them in place. */
+#define LINUX_PRIORITIES_V3 0xc0c0c0c0u
+#define LINUX_PRIORITIES_V2 0xa0a0a0a0u
 
 /* In the order of writing: a pending bit means what the trigger mode before it says. The
  * SPI part of each array follows the private part. */
@@ -82,7 +86,7 @@ static const struct range v3_dist[] = {
     {0x0000, 1, ALWAYS},       /* CTLR */
     {SPIS(0x0080, 1), ALWAYS}, /* IGROUPR */
     {SPIS(0x0c00, 2), ALWAYS}, /* ICFGR */
-    {SPIS(0x0400, 8), IF_SET}, /* IPRIORITYR */
+    {SPIS(0x0400, 8), PRIMED}, /* IPRIORITYR */
     {0x6100, 64, IF_SET},      /* IROUTER of INTID 32..63 */
     {SPIS(0x0100, 1), IF_SET}, /* ISENABLER */
     {SPIS(0x0200, 1), IF_SET}, /* ISPENDR */
@@ -92,7 +96,7 @@ static const struct range v3_dist[] = {
 static const struct range v3_redist[] = {
     {PRIV(SGI + 0x0080, 1), ALWAYS},    /* IGROUPR0 */
     {SGI + 0x0c04, 1, ALWAYS},          /* ICFGR1; ICFGR0 is read-only */
-    {PRIV(SGI + 0x0400, 8), IF_SET},    /* IPRIORITYR */
+    {PRIV(SGI + 0x0400, 8), PRIMED},    /* IPRIORITYR */
     {PRIV(SGI + 0x0100, 1), AND_CLEAR}, /* ISENABLER0 */
     {PRIV(SGI + 0x0200, 1), IF_SET},    /* ISPENDR0 */
     {PRIV(SGI + 0x0300, 1), IF_SET},    /* ISACTIVER0 */
@@ -102,7 +106,7 @@ static const struct range v2_dist[] = {
     {0x000, 1, ALWAYS},       /* CTLR */
     {SPIS(0x080, 1), ALWAYS}, /* IGROUPR */
     {SPIS(0xc00, 2), ALWAYS}, /* ICFGR */
-    {SPIS(0x400, 8), IF_SET}, /* IPRIORITYR */
+    {SPIS(0x400, 8), PRIMED}, /* IPRIORITYR */
     {SPIS(0x800, 8), ALWAYS}, /* ITARGETSR */
     {SPIS(0x100, 1), IF_SET}, /* ISENABLER */
     {SPIS(0x200, 1), IF_SET}, /* ISPENDR */
@@ -111,7 +115,7 @@ static const struct range v2_dist[] = {
 static const struct range v2_banked[] = {
     {PRIV(0x080, 1), ALWAYS},    /* IGROUPR */
     {0xc04, 1, ALWAYS},          /* ICFGR of the PPIs */
-    {PRIV(0x400, 8), IF_SET},    /* IPRIORITYR */
+    {PRIV(0x400, 8), PRIMED},    /* IPRIORITYR */
     {PRIV(0x100, 1), AND_CLEAR}, /* ISENABLER */
     {PRIV(0x200, 1), IF_SET},    /* ISPENDR of the PPIs */
     {PRIV(0x300, 1), IF_SET},    /* ISACTIVER */
@@ -156,92 +160,128 @@ static void add_word(struct buf *b, uint32_t group, uint32_t vcpu, uint32_t offs
     buf_add(b, raw, sizeof raw);
 }
 
-static int save_ranges(struct vm *vm, struct buf *b, uint32_t group, uint32_t vcpu,
+/* What collect() gathers: the words of `nvcpus`, or of a fresh GIC those which are not known
+ * to be zero. */
+struct collect {
+    struct vm *vm;
+    struct buf b;
+    bool fresh;
+};
+
+static int save_ranges(struct collect *c, uint32_t group, uint32_t vcpu,
                        const struct range *ranges, unsigned n, struct err *e)
 {
+    struct vm *vm = c->vm;
     for (unsigned i = 0; i < n; i++) {
+        if (c->fresh && ranges[i].when == IF_SET)
+            continue;
         for (uint32_t w = 0; w < ranges[i].words; w++) {
             uint32_t offset = ranges[i].offset + 4 * w, value = 0;
-            int r = kvm_get_attr(vm->gic_fd, group, attr_of(vm, group, vcpu, offset), &value);
+            uint64_t attr = attr_of(vm, group, vcpu, offset);
+            bool set = c->fresh && ranges[i].when == PRIMED;
+            if (set)
+                value = vm->gic == 3 ? LINUX_PRIORITIES_V3 : LINUX_PRIORITIES_V2;
+            int r = set ? kvm_set_attr(vm->gic_fd, group, attr, &value)
+                        : kvm_get_attr(vm->gic_fd, group, attr, &value);
             if (r < 0)
-                return err_sys(e, -r, "read GIC register %x of group %u", offset, group);
+                return err_sys(e, -r, "access GIC register %x of group %u", offset, group);
             if (ranges[i].when == AND_CLEAR)
-                add_word(b, group, vcpu, offset + 0x80, (uint32_t)~value);
+                add_word(&c->b, group, vcpu, offset + 0x80, (uint32_t)~value);
             if (value || ranges[i].when != IF_SET)
-                add_word(b, group, vcpu, offset, value);
+                add_word(&c->b, group, vcpu, offset, value);
         }
     }
     return 0;
 }
 
-static int save_icc(struct vm *vm, struct buf *b, uint32_t vcpu, uint32_t reg, bool always,
-                    uint64_t *ret, struct err *e)
+static int save_icc(struct collect *c, uint32_t vcpu, uint32_t reg, bool always, uint64_t *ret,
+                    struct err *e)
 {
     uint32_t group = KVM_DEV_ARM_VGIC_GRP_CPU_SYSREGS;
-    int r = kvm_get_attr(vm->gic_fd, group, attr_of(vm, group, vcpu, reg), ret);
+    int r = kvm_get_attr(c->vm->gic_fd, group, attr_of(c->vm, group, vcpu, reg), ret);
     if (r < 0)
         return err_sys(e, -r, "read GIC CPU register %x", reg);
     if (*ret || always)
-        add_word(b, group, vcpu, reg, *ret);
+        add_word(&c->b, group, vcpu, reg, *ret);
     return 0;
 }
 
-static int save_v3_cpu(struct vm *vm, struct buf *b, uint32_t vcpu, struct err *e)
+static int save_v3_cpu(struct collect *c, uint32_t vcpu, struct err *e)
 {
     uint64_t value = 0;
     unsigned priority_bits = 5;
     int r = 0;
     for (unsigned i = 0; i < ARRAY_LEN(v3_icc) && r == 0; i++) {
-        r = save_icc(vm, b, vcpu, v3_icc[i], true, &value, e);
+        r = save_icc(c, vcpu, v3_icc[i], true, &value, e);
         if (v3_icc[i] == ICC_CTLR)
             priority_bits = (unsigned)(value >> 8 & 7) + 1;
     }
     /* Active priorities: one register for 5 bits of priority, two for 6, four for 7. */
     unsigned n = priority_bits <= 5 ? 1 : priority_bits == 6 ? 2 : 4;
-    for (unsigned i = 0; i < n && r == 0; i++) {
-        r = save_icc(vm, b, vcpu, ICC(12u, 8u, 4u | i), false, &value, e); /* AP0Rn */
+    for (unsigned i = 0; i < n && r == 0 && !c->fresh; i++) {
+        r = save_icc(c, vcpu, ICC(12u, 8u, 4u | i), false, &value, e); /* AP0Rn */
         if (r == 0)
-            r = save_icc(vm, b, vcpu, ICC(12u, 9u, i), false, &value, e); /* AP1Rn */
+            r = save_icc(c, vcpu, ICC(12u, 9u, i), false, &value, e); /* AP1Rn */
     }
+    return r;
+}
+
+static int collect(struct collect *c, unsigned nvcpus, struct err *e)
+{
+    const uint32_t dist = KVM_DEV_ARM_VGIC_GRP_DIST_REGS;
+    bool v3 = c->vm->gic == 3;
+    int r = v3 ? save_ranges(c, dist, 0, v3_dist, ARRAY_LEN(v3_dist), e)
+               : save_ranges(c, dist, 0, v2_dist, ARRAY_LEN(v2_dist), e);
+    for (uint32_t i = 0; i < nvcpus && r == 0; i++) {
+        r = v3 ? save_ranges(c, KVM_DEV_ARM_VGIC_GRP_REDIST_REGS, i, v3_redist,
+                             ARRAY_LEN(v3_redist), e)
+               : save_ranges(c, dist, i, v2_banked, ARRAY_LEN(v2_banked), e);
+        if (r == 0)
+            r = v3 ? save_v3_cpu(c, i, e)
+                   : save_ranges(c, KVM_DEV_ARM_VGIC_GRP_CPU_REGS, i, v2_cpu, ARRAY_LEN(v2_cpu),
+                                 e);
+    }
+    if (r == 0 && c->b.bad)
+        r = err_sys(e, ENOMEM, "read the GIC");
+    return r;
+}
+
+int gic_probe(struct vm *vm, struct err *e)
+{
+    struct collect c = {.vm = vm, .b = BUF_INIT, .fresh = true};
+    int r = collect(&c, vm->nvcpus, e);
+    vm->gic_fresh = c.b;
     return r;
 }
 
 int gic_save(struct vm *vm, struct dstate_writer *w, struct err *e)
 {
-    struct buf b = BUF_INIT;
-    int r;
-    if (vm->gic == 3) {
-        r = save_ranges(vm, &b, KVM_DEV_ARM_VGIC_GRP_DIST_REGS, 0, v3_dist, ARRAY_LEN(v3_dist),
-                        e);
-        for (uint32_t i = 0; i < vm->nvcpus && r == 0; i++) {
-            r = save_ranges(vm, &b, KVM_DEV_ARM_VGIC_GRP_REDIST_REGS, i, v3_redist,
-                            ARRAY_LEN(v3_redist), e);
-            if (r == 0)
-                r = save_v3_cpu(vm, &b, i, e);
-        }
-    } else {
-        r = save_ranges(vm, &b, KVM_DEV_ARM_VGIC_GRP_DIST_REGS, 0, v2_dist, ARRAY_LEN(v2_dist),
-                        e);
-        for (uint32_t i = 0; i < vm->nvcpus && r == 0; i++) {
-            r = save_ranges(vm, &b, KVM_DEV_ARM_VGIC_GRP_DIST_REGS, i, v2_banked,
-                            ARRAY_LEN(v2_banked), e);
-            if (r == 0)
-                r = save_ranges(vm, &b, KVM_DEV_ARM_VGIC_GRP_CPU_REGS, i, v2_cpu,
-                                ARRAY_LEN(v2_cpu), e);
+    struct collect c = {.vm = vm, .b = BUF_INIT};
+    int r = collect(&c, vm->nvcpus, e);
+    if (r == 0)
+        dw_bytes(w, SNAP_GIC_WORDS, c.b.data, c.b.len);
+    buf_free(&c.b);
+    return r;
+}
+
+/* Both lists are in the same order, so the search normally goes on where the last ended. */
+static bool is_fresh(const struct vm *vm, const struct snap_gic_word *w, size_t *at)
+{
+    struct snap_gic_word fresh;
+    size_t pos = *at;
+    while (snap_next_gic_word(vm->gic_fresh.data, vm->gic_fresh.len, &pos, &fresh, NULL) > 0) {
+        if (fresh.group == w->group && fresh.vcpu == w->vcpu && fresh.offset == w->offset) {
+            *at = pos;
+            return fresh.value == w->value;
         }
     }
-    if (r == 0)
-        dw_bytes(w, SNAP_GIC_WORDS, b.data, b.len);
-    if (r == 0 && b.bad)
-        r = err_sys(e, ENOMEM, "save the GIC");
-    buf_free(&b);
-    return r;
+    return false;
 }
 
 int gic_load(struct vm *vm, const struct dstate_reader *r, struct err *e)
 {
     const void *data;
-    size_t len, pos = 0;
+    size_t len, pos = 0, fresh = 0;
     int res = dr_bytes(r, SNAP_GIC_WORDS, &data, &len, e);
     if (res < 0)
         return res;
@@ -256,6 +296,8 @@ int gic_load(struct vm *vm, const struct dstate_reader *r, struct err *e)
         if (!known || w.vcpu >= vm->nvcpus)
             return err_set(e, EBADMSG, "the snapshot has a GIC word of group %u, vCPU %u",
                            w.group, w.vcpu);
+        if (is_fresh(vm, &w, &fresh))
+            continue;
         res =
             kvm_set_attr(vm->gic_fd, w.group, attr_of(vm, w.group, w.vcpu, w.offset), &w.value);
         if (res < 0) {

@@ -11,9 +11,11 @@ struct dstate_writer;
 
 /* After all vCPUs. Sets vm->gic and vm->gic_fd. */
 int gic_create(struct vm *vm, struct err *e);
-/* Machine paused. Only words that differ from a fresh GIC are stored. */
+/* Remembers what a fresh GIC holds. */
+int gic_probe(struct vm *vm, struct err *e);
+/* Machine paused. Words that are zero in a fresh GIC and now are left out. */
 int gic_save(struct vm *vm, struct dstate_writer *w, struct err *e);
-/* On a fresh GIC, before any interrupt is raised. */
+/* On a fresh GIC, before any interrupt is raised; writes only what differs from it. */
 int gic_load(struct vm *vm, const struct dstate_reader *r, struct err *e);
 
 #endif

@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/mman.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,6 +33,18 @@ uint64_t vm_now_ns(void)
 
 static void vm_kicked(void *ctx);
 
+/* Pages of the program are touched now rather than when an order waits. */
+static void warm_up(void)
+{
+    extern char __executable_start[], etext[], __data_start[], end[];
+    uintptr_t from = align_down((uintptr_t)__executable_start, 4096);
+    uintptr_t text = align_up((uintptr_t)etext, 4096), to = align_up((uintptr_t)end, 4096);
+    /* Linux 5.14; without it the first order is a little slower. */
+    madvise((void *)from, text - from, MADV_POPULATE_READ);
+    madvise((void *)align_down((uintptr_t)__data_start, 4096),
+            to - align_down((uintptr_t)__data_start, 4096), MADV_POPULATE_WRITE);
+}
+
 int vm_create(struct vm *vm, int kvm_fd, unsigned nvcpus, struct err *e)
 {
     vm->kvm_fd = kvm_fd;
@@ -50,11 +63,14 @@ int vm_create(struct vm *vm, int kvm_fd, unsigned nvcpus, struct err *e)
         r = gic_create(vm, e);
     if (r == 0)
         r = regs_probe(&vm->regs, &vm->vcpus[0], e);
+    if (r == 0)
+        r = gic_probe(vm, e);
     if (r < 0)
         return r;
     /* Without it (or if it fails), such an access ends the machine instead. */
     if (kvm_cap(vm->fd, KVM_CAP_ARM_INJECT_EXT_DABT) > 0)
         kvm_enable_cap(vm->fd, KVM_CAP_ARM_NISV_TO_USER, NULL);
+    warm_up();
     r = ring_open(&vm->ring, RING_ENTRIES, e);
     if (r == 0)
         ring_on_kick(vm->ring, vm_kicked, vm);

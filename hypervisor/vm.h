@@ -13,7 +13,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "../snapshot/snapfile.h"
 #include "arm64_regs.h"
+#include "base/buf.h"
 #include "base/err.h"
 #include "base/ring.h"
 #include "bus.h"
@@ -48,7 +50,8 @@ struct vm {
     unsigned nvcpus;
     bool seccomp; /* threads enter their filters */
     struct vcpu vcpus[CTL_VCPUS_MAX];
-    struct regs regs; /* what a fresh vCPU holds */
+    struct regs regs;     /* what a fresh vCPU holds */
+    struct buf gic_fresh; /* and a fresh GIC, where that is not zero: words as in a snapshot */
 
     struct guest_mem mem;
     struct bus bus;
@@ -68,6 +71,7 @@ struct vm {
     void (*on_kick)(void *ctx);                 /* after each ring_kick(); may be NULL */
     void *paused_ctx, *ended_ctx, *kick_ctx;
 
+    uint8_t scratch[2][SNAP_SCRATCH]; /* for the heads of snapshot files */
     int image_fd; /* the image layer this machine was restored from, or -1 */
     uint8_t image_id[16];
 

@@ -206,7 +206,7 @@ static int open_layers(struct vm *vm, const struct ctl_machine *m,
                        "%u snapshot layers; it takes an image, or an image and a "
                        "session",
                        m->nmem_layers);
-    int r = snap_open(&l->image, fds->snapshots[0], e);
+    int r = snap_open(&l->image, fds->snapshots[0], vm->scratch[0], e);
     if (r < 0)
         return err_wrap(e, "image");
     l->top = &l->image;
@@ -215,7 +215,7 @@ static int open_layers(struct vm *vm, const struct ctl_machine *m,
     r = check_image(vm, m, &l->image.info, e);
     if (r == 0 && m->nmem_layers == 2) {
         l->top = &l->session;
-        r = snap_open(&l->session, fds->snapshots[1], e);
+        r = snap_open(&l->session, fds->snapshots[1], vm->scratch[1], e);
         if (r == 0)
             r = check_session(&l->image.info, &l->session.info, e);
         if (r == 0)

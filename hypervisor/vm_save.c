@@ -81,7 +81,7 @@ static void close_base(struct base *b)
 
 static int open_base(struct vm *vm, struct base *b, struct err *e)
 {
-    int r = snap_open(&b->file, vm->image_fd, e);
+    int r = snap_open(&b->file, vm->image_fd, NULL, e);
     if (r < 0)
         return err_wrap(e, "image");
     if (memcmp(b->file.info.id, vm->image_id, SNAP_ID) != 0)

@@ -14,8 +14,6 @@
 #include "devstate.h"
 #include "snapfile_layout.h"
 
-#define FIRST_READ (64u << 10) /* header and, nearly always, the device state */
-
 static int check_sections(const struct snap_info *s, struct err *e)
 {
     for (unsigned i = 0; i < s->nsections; i++) {
@@ -191,13 +189,15 @@ int snap_read_info(int fd, struct snap_info *ret, struct err *e)
     return read_head(fd, page, sizeof page, &len, ret, e);
 }
 
-static int open_parts(struct snap_file *f, int fd, struct err *e)
+static int open_parts(struct snap_file *f, int fd, void *scratch, struct err *e)
 {
-    size_t len;
-    f->head = malloc(FIRST_READ);
+    size_t len = 0;
+    f->head = scratch ? scratch : malloc(SNAP_SCRATCH);
+    f->head_owned = !scratch;
     if (!f->head)
         return err_sys(e, ENOMEM, "read the snapshot");
-    int r = read_head(fd, f->head, FIRST_READ, &len, &f->info, e);
+    /* One read brings the header and, for one or two vCPUs, the device state. */
+    int r = read_head(fd, f->head, SNAP_SCRATCH, &len, &f->info, e);
     if (r < 0)
         return r;
     const struct snap_section *state = snap_section(&f->info, SNAP_SECTION_STATE);
@@ -209,7 +209,9 @@ static int open_parts(struct snap_file *f, int fd, struct err *e)
         r = read_section(fd, state, &p, e);
         if (r < 0)
             return r;
-        free(f->head);
+        if (f->head_owned)
+            free(f->head);
+        f->head_owned = true;
         f->state = f->head = p;
     }
     f->state_len = state->len;
@@ -227,10 +229,10 @@ static int open_parts(struct snap_file *f, int fd, struct err *e)
     return r;
 }
 
-int snap_open(struct snap_file *f, int fd, struct err *e)
+int snap_open(struct snap_file *f, int fd, void *scratch, struct err *e)
 {
     memset(f, 0, sizeof *f);
-    int r = open_parts(f, fd, e);
+    int r = open_parts(f, fd, scratch, e);
     if (r < 0)
         snap_free(f);
     return r;
@@ -238,7 +240,8 @@ int snap_open(struct snap_file *f, int fd, struct err *e)
 
 void snap_free(struct snap_file *f)
 {
-    free(f->head);
+    if (f->head_owned)
+        free(f->head);
     free(f->index);
     memset(f, 0, sizeof *f);
 }

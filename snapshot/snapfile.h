@@ -70,6 +70,7 @@ struct snap_run snap_run_at(const void *index, size_t i);
 struct snap_file {
     struct snap_info info;
     uint8_t *head; /* what one read brought in; `state` may point into it */
+    bool head_owned;
     const uint8_t *state;
     size_t state_len;
     uint8_t *index;
@@ -79,7 +80,9 @@ struct snap_file {
     {                  \
         .head = NULL   \
     }
-int snap_open(struct snap_file *f, int fd, struct err *e);
+/* `scratch` (may be NULL), of SNAP_SCRATCH bytes, saves an allocation; it must outlive f. */
+#define SNAP_SCRATCH (16u << 10)
+int snap_open(struct snap_file *f, int fd, void *scratch, struct err *e);
 void snap_free(struct snap_file *f);
 /* Only the header. */
 int snap_read_info(int fd, struct snap_info *ret, struct err *e);

@@ -337,7 +337,7 @@ static int dump(const struct options *o, struct err *e)
     AUTO_CLOSE int fd = open(o->file, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return err_sys(e, errno, "open '%s'", o->file);
-    int r = snap_open(&f, fd, e);
+    int r = snap_open(&f, fd, NULL, e);
     if (r < 0)
         return err_wrap(e, "'%s'", o->file);
     print_header(&f.info);

@@ -96,7 +96,7 @@ TEST(whole)
     int fd = write_full(mem);
     struct snap_file f;
     struct stat st;
-    CHECK(snap_open(&f, fd, NULL) == 0);
+    CHECK(snap_open(&f, fd, NULL, NULL) == 0);
     CHECK(f.info.data_off == SNAP_FULL_ALIGN && f.info.data_len == MEM);
     CHECK(f.nruns == 2);
     CHECK(f.info.vcpus == 2 && f.info.midr == 0x413fd0c1 && f.info.cntfrq == 62500000);
@@ -115,7 +115,7 @@ TEST(whole)
     /* A page changed under the index. */
     page[0] = 1;
     CHECK(fd_pwrite_full(fd, page, 1, SNAP_FULL_ALIGN + 700 * SNAP_PAGE + 9) == 0);
-    CHECK(snap_open(&f, fd, NULL) == 0);
+    CHECK(snap_open(&f, fd, NULL, NULL) == 0);
     CHECK(snap_verify_data(&f, fd, NULL) == -EBADMSG);
     snap_free(&f);
     close(fd);
@@ -133,7 +133,7 @@ TEST(difference)
     struct snap_result result;
     struct snap_file f;
     uint64_t *stored = snap_bitmap_new(MEM), *candidates = snap_bitmap_new(MEM);
-    CHECK(snap_open(&f, image, NULL) == 0);
+    CHECK(snap_open(&f, image, NULL, NULL) == 0);
     snap_mark_stored(&f, stored);
     snap_free(&f);
     /* 1 the same, 2 changed, 3 now zero, 5 still zero, 6 and 7 new, 8 touched and zero. */
@@ -148,7 +148,7 @@ TEST(difference)
     int fd = temp_file();
     CHECK(snap_write(fd, &info, w.b.data, w.b.len, &src, &result, NULL) == 0);
     CHECK(info.pages_stored == 3 && info.pages_zero == 1 && result.pages_same == 4);
-    CHECK(snap_open(&f, fd, NULL) == 0);
+    CHECK(snap_open(&f, fd, NULL, NULL) == 0);
     CHECK(f.nruns == 3);
     struct snap_run run = snap_run_at(f.index, 1);
     CHECK(run.page == 3 && run.count == 1 && run.flags == SNAP_RUN_ZERO);
@@ -179,7 +179,7 @@ TEST(empty_difference)
     struct snap_source src = {.mem = mem, .candidates = none, .base = mem, .base_stored = none};
     int fd = temp_file();
     CHECK(snap_write(fd, &info, w.b.data, w.b.len, &src, &result, NULL) == 0);
-    CHECK(snap_open(&f, fd, NULL) == 0 && f.nruns == 0);
+    CHECK(snap_open(&f, fd, NULL, NULL) == 0 && f.nruns == 0);
     snap_free(&f);
     close(fd);
     buf_free(&w.b);
@@ -236,13 +236,13 @@ TEST(forged_headers)
             put_le64(bad + cases[i].at, cases[i].value);
         put_le32(bad + AT_HEADER_CRC, crc32c(0, bad, AT_HEADER_CRC));
         CHECK(fd_pwrite_full(fd, bad, SNAP_PAGE, 0) == 0);
-        int r = snap_open(&f, fd, &e);
+        int r = snap_open(&f, fd, NULL, &e);
         if (!CHECK(r == -EBADMSG || r == -ENOTSUP))
             printf("# case %u: %d\n", i, r);
     }
     CHECK(fd_pwrite_full(fd, good, SNAP_PAGE, 0) == 0);
     struct snap_file f;
-    CHECK(snap_open(&f, fd, NULL) == 0);
+    CHECK(snap_open(&f, fd, NULL, NULL) == 0);
     snap_free(&f);
     close(fd);
     free(mem);
@@ -293,7 +293,7 @@ TEST(every_flipped_bit_is_found)
     int fd = write_full(mem);
     struct snap_file f;
     struct stat st;
-    CHECK(fstat(fd, &st) == 0 && snap_open(&f, fd, NULL) == 0);
+    CHECK(fstat(fd, &st) == 0 && snap_open(&f, fd, NULL, NULL) == 0);
     size_t state_len = f.state_len;
     snap_free(&f);
     unsigned missed = 0;
@@ -305,7 +305,7 @@ TEST(every_flipped_bit_is_found)
         CHECK(fd_pread_full(fd, &b, 1, (uint64_t)at) == 0);
         b ^= (uint8_t)(1u << at % 8);
         CHECK(fd_pwrite_full(fd, &b, 1, (uint64_t)at) == 0);
-        if (snap_open(&f, fd, NULL) == 0) {
+        if (snap_open(&f, fd, NULL, NULL) == 0) {
             missed++;
             snap_free(&f);
         }
@@ -313,11 +313,11 @@ TEST(every_flipped_bit_is_found)
         CHECK(fd_pwrite_full(fd, &b, 1, (uint64_t)at) == 0);
     }
     CHECK(missed == 0);
-    CHECK(snap_open(&f, fd, NULL) == 0);
+    CHECK(snap_open(&f, fd, NULL, NULL) == 0);
     snap_free(&f);
-    CHECK(ftruncate(fd, st.st_size - 1) == 0 && snap_open(&f, fd, &e) == -EBADMSG);
-    CHECK(ftruncate(fd, 10) == 0 && snap_open(&f, fd, NULL) == -EBADMSG);
-    CHECK(ftruncate(fd, 0) == 0 && snap_open(&f, fd, NULL) == -EBADMSG);
+    CHECK(ftruncate(fd, st.st_size - 1) == 0 && snap_open(&f, fd, NULL, &e) == -EBADMSG);
+    CHECK(ftruncate(fd, 10) == 0 && snap_open(&f, fd, NULL, NULL) == -EBADMSG);
+    CHECK(ftruncate(fd, 0) == 0 && snap_open(&f, fd, NULL, NULL) == -EBADMSG);
     close(fd);
     free(mem);
 }
