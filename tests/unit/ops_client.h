@@ -61,7 +61,7 @@ static inline int call(struct client *c, const char *method, const char *target,
 static inline int call(struct client *c, const char *method, const char *target,
                        const char *fmt, ...)
 {
-    static struct http_req req;
+    struct http_req req = {.nheaders = 0};
     char path[4096];
     AUTO_FREE char *body = NULL;
     va_list ap;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* RunMicrovm and what follows it, against a real store and a fake fleet. */
+#include <pthread.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -353,6 +354,64 @@ TEST(ingress_decides)
     client_close(&c);
 }
 
+struct worker {
+    struct client client;
+    unsigned failed;
+    char same[ID_CAP]; /* what the request that all make was answered with */
+};
+
+static void expect(struct worker *w, int got, int want)
+{
+    w->failed += got != want;
+}
+
+static void *work(void *arg)
+{
+    struct worker *w = arg;
+    struct client *k = &w->client;
+    char at[200];
+    for (int i = 0; i < 25; i++) {
+        expect(w, call(k, "POST", VMS, "{'imageIdentifier':'" ARN "box'}"), 200);
+        snprintf(at, sizeof at, VMS "/%s", text_at(k, "microvmId"));
+        expect(w, call(k, "GET", at, "%s", ""), 200);
+        expect(w, call(k, "GET", VMS "?maxResults=5", "%s", ""), 200);
+        expect(w, call(k, "POST", "/2017-03-31/tags/" ARN_URL "box", "{'Tags':{'n':'%d'}}", i),
+               204);
+        expect(w, call(k, "DELETE", at, "%s", ""), 200);
+    }
+    expect(w,
+           call(k, "POST", VMS, "{'imageIdentifier':'" ARN "box','clientToken':'all of us'}"),
+           200);
+    snprintf(w->same, sizeof w->same, "%s", text_at(k, "microvmId"));
+    return NULL;
+}
+
+TEST(many_clients_at_once)
+{
+    fresh();
+    static struct worker w[4];
+    pthread_t t[ARRAY_LEN(w)];
+    unsigned runs = 0;
+    memset(w, 0, sizeof w);
+    for (size_t i = 0; i < ARRAY_LEN(w); i++) {
+        w[i].client.rights = RIGHTS_ADMIN;
+        w[i].client.fleet.store = c.fleet.store;
+        w[i].client.api = c.api;
+        w[i].client.api.fleet = &w[i].client.fleet;
+        CHECK(pthread_create(&t[i], NULL, work, &w[i]) == 0);
+    }
+    for (size_t i = 0; i < ARRAY_LEN(w); i++) {
+        pthread_join(t[i], NULL);
+        CHECK(w[i].failed == 0);
+        CHECK_STR(w[i].same, w[0].same);
+        runs += w[i].client.fleet.runs;
+        json_decref(w[i].client.json);
+        http_res_free(&w[i].client.res);
+    }
+    CHECK(runs == 4 * 25 + 1); /* one client token, one microVM */
+    client_close(&c);
+}
+
 static double cpu_ms(void)
 {
     struct timespec t;
@@ -410,6 +469,7 @@ int main(void)
     RUN(lists);
     RUN(endpoint_tokens);
     RUN(ingress_decides);
+    RUN(many_clients_at_once);
     RUN(ten_thousand);
     unlink(path);
     rmdir(dir);
