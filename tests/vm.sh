@@ -27,6 +27,7 @@ suite() {
     grep -E '^(not ok|# failed)' "$tap"
 }
 
+mkdir -p "$vm"
 run_script() {
     printf '#!/bin/sh\nmkdir -p /var/lib/dormouse/t\n%s\n' "$2" >"$vm/run-$1"
 }

@@ -12,7 +12,7 @@ chmod 1777 "$root/tmp"
 install -m 755 "$1" "$root/bin/payload"
 for verb in sh echo cat env id uuid sleep http trap pwd ls; do ln -s payload "$root/bin/$verb"; done
 printf 'root:x:0:0:root:/root:/bin/sh\nweb:x:1000:1001:web:/home/web:/bin/sh\n' >"$root/etc/passwd"
-printf 'root:x:0:\nweb:x:1001:\nextra:x:2000:other,web\ndocker:x:2001:web\n' >"$root/etc/group"
+printf 'root:x:0:\nweb:x:1001:\nextra:x:2000:other,web\n' >"$root/etc/group"
 # As many images have it: a link into a directory that does not exist there.
 ln -s ../run/systemd/resolve/stub-resolv.conf "$root/etc/resolv.conf"
 rm -f "$2.new"
