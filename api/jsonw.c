@@ -33,8 +33,9 @@ static void add_escaped(struct buf *b, const char *s, size_t len)
     size_t i = 0;
     while (i < len) {
         unsigned char c = (unsigned char)s[i];
-        size_t n = utf8_len(s + i, len - i);
-        if (n > 0 && c >= 0x20 && c != '"' && c != '\\' && c != 0x7f) {
+        bool ascii = c >= 0x20 && c < 0x7f && c != '"' && c != '\\';
+        size_t n = ascii ? 1 : utf8_len(s + i, len - i);
+        if (ascii || (n > 1 && c >= 0x80)) {
             i += n;
             continue;
         }
