@@ -1,0 +1,276 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The installation's CA and TLS: when certificates are made, kept and renewed,
+ * and handshakes of a real client against them.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <mbedtls/net_sockets.h>
+#include <mbedtls/ssl.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "../../api/ca.h"
+#include "../../api/tls.h"
+#include "../../api/uuid.h"
+#include "../../hypervisor/base/fd.h"
+#include "../../hypervisor/base/mem.h"
+#include "../tap.h"
+
+#define DAY 86400
+
+static char dir[64], tls_dir[80], cert[100], key[100], ca_copy[100];
+
+static int ensure(int64_t now, const char *more_name, bool *renewed)
+{
+    struct err e = ERR_INIT;
+    struct ca_config c = {.dir = tls_dir,
+                          .export_path = ca_copy,
+                          .names = {"localhost", "*.lambda-microvm.r.localhost", "127.0.0.1"},
+                          .nnames = 3,
+                          .now = now};
+    if (more_name)
+        c.names[c.nnames++] = more_name;
+    int r = ca_ensure(&c, renewed, &e);
+    if (r < 0)
+        printf("# %s\n", e.msg);
+    return r;
+}
+
+static char *slurp(const char *name)
+{
+    char path[160], *text = NULL;
+    snprintf(path, sizeof path, "%s/%s", tls_dir, name);
+    if (fd_read_file(AT_FDCWD, path, 65536, &text, NULL, NULL) < 0)
+        return strdup("");
+    return text;
+}
+
+static bool file_is(const char *name, const char *text)
+{
+    AUTO_FREE char *now = slurp(name);
+    return strcmp(now, text) == 0;
+}
+
+TEST(certificates)
+{
+    bool renewed;
+    struct stat st;
+    int64_t now = time(NULL);
+    CHECK(ensure(now, NULL, &renewed) == 0 && renewed);
+    AUTO_FREE char *ca = slurp("ca.pem"), *server = slurp("server.pem");
+    AUTO_FREE char *server_key = slurp("server.key");
+    CHECK(stat(key, &st) == 0 && (st.st_mode & 0777) == 0600);
+    CHECK(stat(ca_copy, &st) == 0 && strstr(ca, "BEGIN CERTIFICATE"));
+    /* Kept while it is good for a month. */
+    CHECK(ensure(now + 366 * DAY, NULL, &renewed) == 0 && !renewed);
+    CHECK(file_is("server.pem", server));
+    /* Renewed before it ends: the same CA and key. */
+    CHECK(ensure(now + 368 * DAY, NULL, &renewed) == 0 && renewed);
+    CHECK(!file_is("server.pem", server) && file_is("ca.pem", ca));
+    CHECK(file_is("server.key", server_key));
+    /* Another name, and the name gone again. */
+    CHECK(ensure(now, "box.example.org", &renewed) == 0 && renewed);
+    CHECK(ensure(now, "box.example.org", &renewed) == 0 && !renewed);
+    CHECK(ensure(now, NULL, &renewed) == 0 && renewed && file_is("ca.pem", ca));
+    /* A crash between writing key and certificate. */
+    char path[160];
+    snprintf(path, sizeof path, "%s/server.pem", tls_dir);
+    CHECK(unlink(path) == 0 && ensure(now, NULL, &renewed) == 0 && renewed);
+    snprintf(path, sizeof path, "%s/ca.pem", tls_dir);
+    CHECK(unlink(path) == 0 && ensure(now, NULL, &renewed) == 0 && renewed);
+    CHECK(!file_is("ca.pem", ca)); /* a new CA, and a server certificate of it */
+    /* A damaged key is not replaced silently: clients trust this CA. */
+    snprintf(path, sizeof path, "%s/ca.key", tls_dir);
+    CHECK(truncate(path, 20) == 0);
+    struct ca_config c = {.dir = tls_dir, .names = {"x"}, .nnames = 1, .now = now};
+    struct err e = ERR_INIT;
+    CHECK(ca_ensure(&c, NULL, &e) < 0 && strstr(e.msg, "ca.key"));
+    CHECK(unlink(path) == 0 && ensure(now, NULL, &renewed) == 0 && renewed);
+}
+
+/* ---- handshakes ------------------------------------------------------------------------ */
+
+static int rng(void *ctx, unsigned char *data, size_t len)
+{
+    (void)ctx;
+    random_fill(data, len);
+    return 0;
+}
+
+static int client_send(void *ctx, const unsigned char *data, size_t len)
+{
+    ssize_t n = send(*(int *)ctx, data, len, MSG_NOSIGNAL);
+    return n < 0 ? MBEDTLS_ERR_NET_SEND_FAILED : (int)n;
+}
+
+static int client_recv(void *ctx, unsigned char *data, size_t cap)
+{
+    ssize_t n = recv(*(int *)ctx, data, cap, 0);
+    return n < 0 ? MBEDTLS_ERR_NET_RECV_FAILED : (int)n;
+}
+
+struct client {
+    const char *name, *alpn;
+    mbedtls_ssl_protocol_version max;
+    /* results */
+    int code;
+    char got[8];
+    const char *version;
+    uint32_t verify;
+};
+
+static void client_run(struct client *c, int fd)
+{
+    mbedtls_ssl_context ssl;
+    mbedtls_ssl_config conf;
+    mbedtls_x509_crt ca;
+    const char *protocols[2] = {c->alpn, NULL};
+    mbedtls_ssl_init(&ssl);
+    mbedtls_ssl_config_init(&conf);
+    mbedtls_x509_crt_init(&ca);
+    mbedtls_ssl_config_defaults(&conf, MBEDTLS_SSL_IS_CLIENT, MBEDTLS_SSL_TRANSPORT_STREAM,
+                                MBEDTLS_SSL_PRESET_DEFAULT);
+    mbedtls_ssl_conf_rng(&conf, rng, NULL);
+    mbedtls_ssl_conf_max_tls_version(&conf, c->max);
+    if (c->alpn)
+        mbedtls_ssl_conf_alpn_protocols(&conf, protocols);
+    mbedtls_x509_crt_parse_file(&ca, ca_copy);
+    mbedtls_ssl_conf_ca_chain(&conf, &ca, NULL);
+    mbedtls_ssl_conf_authmode(&conf, MBEDTLS_SSL_VERIFY_REQUIRED);
+    c->code = mbedtls_ssl_setup(&ssl, &conf);
+    mbedtls_ssl_set_hostname(&ssl, c->name);
+    mbedtls_ssl_set_bio(&ssl, &fd, client_send, client_recv, NULL);
+    if (c->code == 0)
+        c->code = mbedtls_ssl_handshake(&ssl);
+    if (c->code == 0) {
+        mbedtls_ssl_write(&ssl, (const unsigned char *)"ping", 4);
+        do {
+            c->code = mbedtls_ssl_read(&ssl, (unsigned char *)c->got, sizeof c->got - 1);
+        } while (c->code == MBEDTLS_ERR_SSL_RECEIVED_NEW_SESSION_TICKET);
+    }
+    c->version = mbedtls_ssl_get_version(&ssl);
+    c->verify = mbedtls_ssl_get_verify_result(&ssl);
+    mbedtls_ssl_free(&ssl);
+    mbedtls_ssl_config_free(&conf);
+    mbedtls_x509_crt_free(&ca);
+}
+
+struct serving {
+    struct tls *tls;
+    int fd, result;
+    char sni[256];
+};
+
+static void *serve(void *arg)
+{
+    struct serving *s = arg;
+    struct conn *c;
+    char data[8];
+    if (tls_conn(s->tls, s->fd, &c, NULL) < 0)
+        abort();
+    s->result = tls_handshake(c, clock_ms() + 5000, NULL);
+    if (s->result == 0) {
+        ssize_t n = conn_read(c, data, sizeof data, clock_ms() + 5000);
+        s->result = n == 4 ? conn_write(c, "pong", 4, 5000) : (int)n;
+    }
+    snprintf(s->sni, sizeof s->sni, "%s", c->sni);
+    conn_finish(c);
+    conn_close(c);
+    return NULL;
+}
+
+static struct serving meet(struct tls *t, struct client *c)
+{
+    struct serving s = {.tls = t};
+    int pair[2];
+    pthread_t thread;
+    if (socketpair(AF_UNIX, SOCK_STREAM, 0, pair) < 0)
+        abort();
+    s.fd = pair[0];
+    pthread_create(&thread, NULL, serve, &s);
+    client_run(c, pair[1]);
+    close(pair[1]);
+    pthread_join(thread, NULL);
+    return s;
+}
+
+TEST(handshakes)
+{
+    struct tls *t = NULL;
+    struct err e = ERR_INIT;
+    CHECK(tls_open(&t, cert, key, &e) == 0);
+    struct client c = {
+        .name = "localhost", .alpn = "http/1.1", .max = MBEDTLS_SSL_VERSION_TLS1_3};
+    struct serving s = meet(t, &c);
+    CHECK(c.code == 4 && c.verify == 0 && s.result == 0);
+    CHECK_STR(c.version ? c.version : "", "TLSv1.3");
+    CHECK_STR(s.sni, "localhost");
+    c = (struct client){.name = "A.lambda-microvm.r.localhost",
+                        .max = MBEDTLS_SSL_VERSION_TLS1_2};
+    s = meet(t, &c);
+    CHECK(c.code == 4 && c.verify == 0);
+    CHECK_STR(c.version ? c.version : "", "TLSv1.2");
+    CHECK_STR(s.sni, "a.lambda-microvm.r.localhost");
+    /* A name that the certificate does not have; a protocol that we do not speak. */
+    c = (struct client){.name = "example.org", .max = MBEDTLS_SSL_VERSION_TLS1_3};
+    meet(t, &c);
+    CHECK(c.code < 0);
+    c = (struct client){.name = "localhost", .alpn = "h2", .max = MBEDTLS_SSL_VERSION_TLS1_3};
+    meet(t, &c);
+    CHECK(c.code == MBEDTLS_ERR_SSL_FATAL_ALERT_MESSAGE);
+    tls_close(t);
+}
+
+TEST(reload)
+{
+    struct tls *t = NULL;
+    struct err e = ERR_INIT;
+    bool reloaded = true, renewed;
+    CHECK(tls_open(&t, cert, key, &e) == 0);
+    CHECK(tls_reload_if_changed(t, &reloaded, &e) == 0 && !reloaded);
+    CHECK(ensure(time(NULL), "new.example.org", &renewed) == 0 && renewed);
+    CHECK(tls_reload_if_changed(t, &reloaded, &e) == 0 && reloaded);
+    struct client c = {.name = "new.example.org", .max = MBEDTLS_SSL_VERSION_TLS1_3};
+    meet(t, &c);
+    CHECK(c.code == 4 && c.verify == 0);
+    /* A file that is no certificate: said, and the old one goes on. */
+    int fd = open(cert, O_WRONLY | O_TRUNC);
+    CHECK(fd_write_full(fd, "nonsense", 8) == 0);
+    close(fd);
+    CHECK(tls_reload(t, &e) < 0 && e.num != 0);
+    meet(t, &c);
+    CHECK(c.code == 4);
+    tls_close(t);
+    CHECK(tls_open(&t, cert, key, &e) < 0);
+    CHECK(tls_open(&t, "/nonexistent", key, &e) == -ENOENT);
+}
+
+static int drop(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+    (void)st;
+    (void)type;
+    (void)ftw;
+    return remove(path);
+}
+
+int main(void)
+{
+    snprintf(dir, sizeof dir, "/tmp/dormouse-test-tls.XXXXXX");
+    if (!mkdtemp(dir) || tls_library_init(NULL) < 0)
+        return 1;
+    snprintf(tls_dir, sizeof tls_dir, "%s/tls", dir);
+    snprintf(cert, sizeof cert, "%s/server.pem", tls_dir);
+    snprintf(key, sizeof key, "%s/server.key", tls_dir);
+    snprintf(ca_copy, sizeof ca_copy, "%s/ca.pem", dir);
+    RUN(certificates);
+    RUN(handshakes);
+    RUN(reload);
+    nftw(dir, drop, 16, FTW_DEPTH | FTW_PHYS);
+    return TAP_DONE();
+}
