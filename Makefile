@@ -37,17 +37,25 @@ API :=  \
 	api applog arn artifacts artifacts_read artifacts_write auth build_vm buildlog ca cgroup \
 	config config_json conn digest dockerfile dockerfile_words durable edge \
 	edge_head edge_pump exchange fleet fleet_build fleet_guest fleet_idle fleet_image \
-	fleet_info fleet_io fleet_jobs fleet_open fleet_run front fsm guest_link http1 http1_write jsonw \
-	netlink nft op ops_connector ops_ext ops_image ops_managed ops_microvm ops_run ops_tag \
-	ops_token ops_version page parent parent_spawn pool reconcile role route s3 s3_body s3_chunked \
-	s3_list s3_multi s3_object s3_xml server shapes sigv4 sigv4_canon siphash store_image \
-	store_misc store_schema store_sqlite store_vm tls token urlenc uuid validate vmm zip
+	fleet_info fleet_io fleet_jobs fleet_open fleet_run front fsm guest_link http1 http1_write \
+	jsonw netlink nft op ops_connector ops_ext ops_image ops_managed ops_microvm ops_run ops_tag \
+	ops_token ops_version page parent parent_spawn pool reconcile role route s3 s3_body \
+	s3_chunked s3_list s3_multi s3_object s3_xml server shapes sigv4 sigv4_canon sigv4_sign \
+	siphash store_image store_misc store_schema store_sqlite store_vm tls token urlenc uuid validate vmm zip
 
 BASE_SRC := $(BASE:%=hypervisor/base/%.c)
 SNAPSHOT_SRC := $(SNAPSHOT:%=snapshot/%.c)
 VMM_SRC := $(BASE_SRC) $(SNAPSHOT_SRC) hypervisor/base/ring.c $(VMM:%=hypervisor/%.c)
 INIT_SRC := $(INIT:%=guest/%.c)
 API_SRC := $(BASE_SRC) $(SNAPSHOT_SRC) $(API:%=api/%.c)
+# The command line tool, and what it shares with the daemon.
+CLI :=  \
+	call cmd_build cmd_curl cmd_images cmd_logs cmd_misc cmd_run cmd_vms dial doctor find \
+	http_client ignore main opts pack report settings text tls_client wait zip_write
+CLI_API := arn conn digest http1 http1_write sigv4 sigv4_canon sigv4_sign urlenc uuid
+CLI_SRC := $(patsubst %,hypervisor/base/%.c,buf crc32c err fd) $(CLI_API:%=api/%.c) \
+	$(CLI:%=tools/cli/%.c)
+CLI_LIBS := -lmbedtls -lmbedx509 -lmbedcrypto -ljansson -lllhttp -lz -lm -lpthread
 API_LIBS := -lmbedtls -lmbedx509 -lmbedcrypto -lsqlite3 -ljansson -lllhttp -lz -lm -lpthread
 
 # What the unit tests and fuzz targets may use, besides the api and snapshot folders: the parts
@@ -165,6 +173,14 @@ $(B)/link/dormoused: $(call objects,glibc,$(API_SRC) api/dormoused.c)
 	$(call say,LINK,dormoused)
 	@mkdir -p $(@D)
 	$(Q)$(CC_glibc) -static-pie $(LINK) -o $@ $^ $(API_LIBS)
+$(B)/link/dormouse: $(call objects,glibc,$(CLI_SRC))
+	$(call say,LINK,dormouse)
+	@mkdir -p $(@D)
+	$(Q)$(CC_glibc) -static-pie $(LINK) -o $@ $^ $(CLI_LIBS)
+$(B)/native/dormouse: $(call objects,native,$(CLI_SRC))
+	$(call say,LINK,"dormouse for this machine")
+	@mkdir -p $(@D)
+	$(Q)$(CC_native) -pie $(LINK) -o $@ $^ -L$(B)/sysroot-native/lib $(CLI_LIBS)
 $(B)/arm64/%: $(B)/link/%
 	$(strip_to)
 

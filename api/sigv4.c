@@ -279,13 +279,11 @@ static bool unsigned_header(const struct sigv4 *s, const struct http_req *r, boo
     return !header_is_signed(s, "host");
 }
 
-static bool signature_matches(const struct sigv4 *s, const struct http_req *r,
-                              const uint8_t key[32], const char *payload_hash,
-                              bool encode_twice, bool raw_path)
+bool sigv4_compute(const struct sigv4 *s, const struct http_req *r, const uint8_t key[32],
+                   const char *payload_hash, bool encode_twice, bool raw_path, uint8_t ret[32])
 {
     AUTO(buf_free) struct buf canonical = BUF_INIT;
     char hash[65], text[512];
-    uint8_t want[32], got[32];
     sigv4_canonical(s, r, encode_twice, raw_path, payload_hash, &canonical);
     if (canonical.bad)
         return false;
@@ -294,8 +292,17 @@ static bool signature_matches(const struct sigv4 *s, const struct http_req *r,
                      s->day, s->region, s->service, hash);
     if (n < 0 || (size_t)n >= sizeof text)
         return false;
-    hmac_sha256(key, 32, text, (size_t)n, want);
-    return hex_decode(s->signature, got, sizeof got) && equal_secret(want, got, sizeof got);
+    hmac_sha256(key, 32, text, (size_t)n, ret);
+    return true;
+}
+
+static bool signature_matches(const struct sigv4 *s, const struct http_req *r,
+                              const uint8_t key[32], const char *payload_hash,
+                              bool encode_twice, bool raw_path)
+{
+    uint8_t want[32], got[32];
+    return sigv4_compute(s, r, key, payload_hash, encode_twice, raw_path, want) &&
+           hex_decode(s->signature, got, sizeof got) && equal_secret(want, got, sizeof got);
 }
 
 static enum sigv4_fault check_time(const struct sigv4 *s, int64_t now, struct err *e)

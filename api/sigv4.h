@@ -62,6 +62,10 @@ enum sigv4_fault sigv4_check(const struct sigv4 *s, const struct http_req *r,
                              const uint8_t key[32], const char *payload_hash,
                              const struct sigv4_rules *rules, struct err *e);
 
+/* The signature that the request should have. False: too large, or out of memory. */
+bool sigv4_compute(const struct sigv4 *s, const struct http_req *r, const uint8_t key[32],
+                   const char *payload_hash, bool encode_twice, bool raw_path, uint8_t ret[32]);
+
 /* The canonical request; for the tests. */
 void sigv4_canonical(const struct sigv4 *s, const struct http_req *r, bool encode_twice,
                      bool raw_path, const char *payload_hash, struct buf *ret);
