@@ -2,7 +2,6 @@
 /* dormouse doctor: what is in order, what is not, and the command that repairs it. */
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/kvm.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -16,9 +15,11 @@
 #include "dial.h"
 #include "text.h"
 
-#define CGROUP2_MAGIC 0x63677270
-#define SKEW_WARN     60
-#define SKEW_FAIL     900 /* signatures are refused */
+#define CGROUP2_MAGIC   0x63677270
+#define KVM_GET_VERSION _IO(0xae, 0x00) /* linux/kvm.h */
+#define KVM_VERSION     12
+#define SKEW_WARN       60
+#define SKEW_FAIL       900 /* signatures are refused */
 
 const struct opt opts_doctor[] = {
     {"host", 0, NULL, "check this machine as a host, too (done by itself on ARM64)"},
@@ -185,7 +186,7 @@ static void check_kvm(struct checkup *k)
     else if (fd < 0)
         say(k, BAD, "kvm", "sudo usermod -aG kvm $USER, then log in again", "/dev/kvm: %s",
             strerror(num));
-    else if (ioctl(fd, KVM_GET_API_VERSION, 0) != KVM_API_VERSION)
+    else if (ioctl(fd, KVM_GET_VERSION, 0) != KVM_VERSION)
         say(k, BAD, "kvm", "use a kernel with KVM", "/dev/kvm speaks another version");
     else
         say(k, GOOD, "kvm", NULL, "/dev/kvm can be used");
