@@ -220,7 +220,7 @@ down:
 ## demo: the whole story, from a zip to a microVM that sleeps and wakes
 .PHONY: demo
 demo: up
-	@node=$$(tools/node.sh) && . $(B)/run/env && exec "$$node" tests/e2e/demo.mjs
+	@node=$$(tools/node.sh) && . $(B)/run/env && exec "$$node" --no-warnings tests/e2e/demo.mjs
 
 # ---- tests ---------------------------------------------------------------------------------------
 

@@ -26,7 +26,7 @@ for file in "$@"; do
     name=$(basename "$file" .test.mjs)
     tap=$out/e2e-$name.tap
     taps+=("$tap")
-    timeout "${E2E_TIMEOUT:-1500}" "$node" --test --test-reporter=tap --test-timeout=900000 "$file" >"$tap"
+    timeout "${E2E_TIMEOUT:-1500}" "$node" --no-warnings --test --test-reporter=tap --test-timeout=900000 "$file" >"$tap"
     # node counts a file as a test when it runs several; here each runs alone.
     sed -n -E '/^not ok/,/^(ok|not ok|1\.\.)/p' "$tap" | grep -vE '^ok' | head -n 60
 done
