@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -360,6 +361,8 @@ int role_run(const struct config *c, int sock)
     sigaddset(&signals, SIGHUP);
     pthread_sigmask(SIG_BLOCK, &signals, NULL); /* before any thread exists */
     signal(SIGPIPE, SIG_IGN);
+    mallopt(M_ARENA_MAX,
+            4); /* many threads, each with little: one heap per thread would idle */
     if (!r)
         return 1;
     r->c = c;
