@@ -12,26 +12,34 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 
-static void unlink_all(const char *path)
+static void unlink_all(const char *base)
 {
     static const char *const tails[] = {"", "-wal", "-shm"};
     char name[80];
     for (size_t i = 0; i < ARRAY_LEN(tails); i++) {
-        snprintf(name, sizeof name, "%s%s", path, tails[i]);
+        snprintf(name, sizeof name, "%s%s", base, tails[i]);
         unlink(name);
     }
+}
+
+static char path[64];
+
+static void tidy(void)
+{
+    unlink_all(path);
 }
 
 /* A fresh state now and then, so that a run of hours neither grows nor hides what is left. */
 static struct client *state(void)
 {
     static struct client c;
-    static char path[64];
     static unsigned calls;
     if (calls++ % 2000 == 0) {
         if (calls > 1) {
             client_close(&c);
             unlink_all(path);
+        } else {
+            atexit(tidy);
         }
         snprintf(path, sizeof path, "%s/dormouse-fuzz-%d.db",
                  access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp", (int)getpid());
