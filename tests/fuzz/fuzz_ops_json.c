@@ -22,11 +22,11 @@ static void unlink_all(const char *base)
     }
 }
 
-static char path[64];
+static char db[64];
 
 static void tidy(void)
 {
-    unlink_all(path);
+    unlink_all(db);
 }
 
 /* A fresh state now and then, so that a run of hours neither grows nor hides what is left. */
@@ -37,14 +37,14 @@ static struct client *state(void)
     if (calls++ % 2000 == 0) {
         if (calls > 1) {
             client_close(&c);
-            unlink_all(path);
+            unlink_all(db);
         } else {
             atexit(tidy);
         }
-        snprintf(path, sizeof path, "%s/dormouse-fuzz-%d.db",
+        snprintf(db, sizeof db, "%s/dormouse-fuzz-%d.db",
                  access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp", (int)getpid());
-        unlink_all(path);
-        client_open(&c, path);
+        unlink_all(db);
+        client_open(&c, db);
         c.api.max_images = 20;
         c.api.max_versions = 20;
         /* One microVM under a name that inputs can know. */
