@@ -30,18 +30,39 @@ static void on_log(void *ctx, const struct gp_line *line)
 
 void build_stop(struct build *b)
 {
-    vmm_free(b->vmm);
+    struct vmm *v = b->vmm;
+    pthread_mutex_lock(&b->f->jlock);
     b->vmm = NULL;
+    pthread_mutex_unlock(&b->f->jlock);
+    vmm_free(v);
+}
+
+void build_cancel_all(struct fleet *f)
+{
+    for (struct build *b = f->building; b; b = b->next) {
+        if (b->vmm)
+            vmm_kill(b->vmm);
+    }
 }
 
 static int take(struct build *b, struct err *e)
 {
     bool pooled;
-    int r = pool_take(b->f->pool, b->vcpus, &b->vmm, &pooled, e);
+    struct vmm *v;
+    int r = pool_take(b->f->pool, b->vcpus, &v, &pooled, e);
     if (r < 0)
         return r;
-    b->vmm->on_log = on_log;
-    b->vmm->ctx = b;
+    v->on_log = on_log;
+    v->ctx = b;
+    pthread_mutex_lock(&b->f->jlock);
+    bool stop = b->f->stop;
+    if (!stop)
+        b->vmm = v;
+    pthread_mutex_unlock(&b->f->jlock);
+    if (stop) {
+        vmm_free(v);
+        return err_set(e, ECANCELED, "the host was stopped during the build");
+    }
     return 0;
 }
 
@@ -60,7 +81,7 @@ static int boot(struct build *b, bool context, struct err *e)
         .ndisks = context ? 2 : 1,
         .has_vsock = 1,
         .has_rng = 1,
-        .has_balloon = 1,
+        .has_balloon = FLEET_BALLOON,
         .cmdline = CMDLINE,
     };
     memcpy(m.mac, mac, sizeof m.mac);

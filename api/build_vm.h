@@ -14,12 +14,13 @@
 
 struct build {
     struct fleet *f;
+    struct build *next; /* fleet.building; jlock */
     struct store_version v;
     struct image_config config;
     struct dockerfile df;
     struct buildlog log;
-    struct vmm *vmm;
-    int dir; /* images/<build id> */
+    struct vmm *vmm; /* written with jlock held: the end of the daemon kills it */
+    int dir;         /* images/<build id> */
     int base, disk, boot, context, console;
     uint64_t disk_size, context_size;
     uint32_t vcpus;

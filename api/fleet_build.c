@@ -235,6 +235,22 @@ static int begin(struct build *b, const char *image, uint32_t major, struct err 
     return store_version_set(b->f->store, &b->v, NULL, e);
 }
 
+/* True when the daemon is stopping. */
+static bool leave(struct build *b)
+{
+    struct fleet *f = b->f;
+    pthread_mutex_lock(&f->jlock);
+    struct build **at = &f->building;
+    while (*at != b)
+        at = &(*at)->next;
+    *at = b->next;
+    bool stop = f->stop;
+    pthread_mutex_unlock(&f->jlock);
+    if (stop)
+        b->code = "INTERNAL_PLATFORM_ERROR";
+    return stop;
+}
+
 void fleet_build_job(struct fleet *f, const char *image, uint32_t major)
 {
     struct err e = ERR_INIT, we = ERR_INIT;
@@ -248,10 +264,16 @@ void fleet_build_job(struct fleet *f, const char *image, uint32_t major)
     b->f = f;
     b->dir = b->base = b->disk = b->boot = b->context = b->console = b->log.fd = -1;
     b->code = "INTERNAL_PLATFORM_ERROR";
+    pthread_mutex_lock(&f->jlock);
+    b->next = f->building;
+    f->building = b;
+    pthread_mutex_unlock(&f->jlock);
     int r = begin(b, image, major, &e);
     if (r == 0)
         r = run(b, &e);
     build_stop(b);
+    if (leave(b) && r < 0) /* whatever it looked like from inside */
+        err_set(&e, ECANCELED, "the host was stopped during the build");
     if (r < 0) {
         reason_text(b, &e, reason);
         buildlog_failed(&b->log, reason);

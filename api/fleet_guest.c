@@ -41,7 +41,7 @@ int guest_load(struct vmm *v, const struct image *img, const struct restore_fds 
         .ndisks = 1,
         .has_vsock = 1,
         .has_rng = 1,
-        .has_balloon = 1,
+        .has_balloon = FLEET_BALLOON,
         .nmem_layers = rf->session_mem >= 0 ? 2 : 1,
     };
     memcpy(m.mac, mac, sizeof m.mac);

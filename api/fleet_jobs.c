@@ -26,15 +26,17 @@ static void run_life(struct fleet *f, struct job *j)
         fleet_end(vm);
         return;
     case JOB_IDLE: {
-        /* Somebody may have come since the timer fired. */
+        /* Somebody may have come since the timer fired, so look and take it in one step. */
+        bool keep = vm->row.suspended_seconds > 0;
         pthread_mutex_lock(&vm->lock);
         bool idle = vm->state == VM_RUNNING && !vm->busy && vm->in_flight == 0 &&
                     now_ns() >= vm->idle_since + vm->row.idle_seconds * NS_PER_S;
+        if (idle) {
+            vm->state = (enum vm_state)fsm_next(vm->state, keep ? EV_SUSPEND : EV_TERMINATE);
+            vm->busy = true;
+        }
         pthread_mutex_unlock(&vm->lock);
         if (!idle)
-            return;
-        bool keep = vm->row.suspended_seconds > 0;
-        if (fleet_begin(vm, keep ? EV_SUSPEND : EV_TERMINATE, &e) < 0)
             return;
         if (!keep)
             vm_terminate(f, vm, true, "MicroVM was idle and its policy keeps no suspended one");
@@ -66,9 +68,14 @@ static void run_life(struct fleet *f, struct job *j)
         fleet_end(vm);
         return;
     }
-    case JOB_BUILD:
-        fleet_build_job(f, j->image, j->major);
+    case JOB_BUILD: {
+        pthread_mutex_lock(&f->jlock);
+        bool stop = f->stop;
+        pthread_mutex_unlock(&f->jlock);
+        if (!stop) /* else it is found in progress at the next start */
+            fleet_build_job(f, j->image, j->major);
         return;
+    }
     }
 }
 
@@ -237,6 +244,7 @@ void jobs_close(struct fleet *f)
 {
     pthread_mutex_lock(&f->jlock);
     f->stop = true;
+    build_cancel_all(f);
     pthread_cond_broadcast(&f->jcond);
     pthread_cond_broadcast(&f->tcond);
     while (f->workers)

@@ -105,6 +105,8 @@ int fleet_open(struct fleet **ret, const struct fleet_config *c, struct store *s
     f->artifacts = a;
     f->state_dir = f->images_dir = f->vms_dir = f->kernel = f->initrd = f->meminfo = -1;
     pthread_mutex_init(&f->lock, NULL);
+    pthread_mutex_init(&f->gate_lock, NULL);
+    pthread_cond_init(&f->gate_cond, NULL);
     int r = open_all(f, e);
     if (r < 0) {
         fleet_close(f);
@@ -179,6 +181,8 @@ void fleet_close(struct fleet *f)
         if (fds[i] >= 0)
             close(fds[i]);
     }
+    pthread_cond_destroy(&f->gate_cond);
+    pthread_mutex_destroy(&f->gate_lock);
     pthread_mutex_destroy(&f->lock);
     free(f);
 }

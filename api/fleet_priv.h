@@ -21,7 +21,7 @@
 
 #define FLEET_BUCKETS    4096u
 #define FLEET_DNS_MAX    3u
-#define RESTORE_LIMIT_MS 20000 /* load, link and GP_RESTORED together */
+#define RESTORE_LIMIT_MS 30000 /* load, link and GP_RESTORED together */
 #define FREEZE_LIMIT_MS  30000
 #define SAVE_LIMIT_MS    300000
 #define HOLD_LIMIT_MS    60000 /* fleet_acquire on a microVM that is not up yet */
@@ -121,10 +121,15 @@ struct fleet {
     uint64_t mem_available, mem_sampled; /* what the host had free, and when */
     int meminfo;                         /* /proc/meminfo */
 
+    pthread_mutex_t gate_lock; /* machines that are coming up right now */
+    pthread_cond_t gate_cond;
+    unsigned gate_in;
+
     pthread_mutex_t jlock;
     pthread_cond_t jcond, wcond, tcond;
     bool stop, timer_kick;
     struct job_queue lives, builds;
+    struct build *building; /* those under way */
     struct row_write *writes, **writes_tail;
     uint64_t next_wake; /* when the timers look next; jlock */
     pthread_t timer_thread, writer_thread;
@@ -207,6 +212,8 @@ void fleet_timer_update(struct fleet *f, const struct fvm *vm);
 
 /* fleet_build.c */
 void fleet_build_job(struct fleet *f, const char *image, uint32_t major);
+/* With jlock: ends the machines of all builds, so that they fail soon. */
+void build_cancel_all(struct fleet *f);
 /* The end of a build in the rows of version and image; reason NULL: it succeeded. */
 int fleet_build_result(struct fleet *f, struct store_version *v, const char *reason,
                        struct err *e);

@@ -35,6 +35,25 @@ static int write_row(struct fleet *f, struct fvm *vm, enum vm_state state, struc
 
 /* ---- the process ---- */
 
+/* Machines that come up do nothing but use CPUs; more at once than those only make all of them
+ * late. Hooks are waited for outside. */
+static void gate_enter(struct fleet *f)
+{
+    pthread_mutex_lock(&f->gate_lock);
+    while (f->gate_in >= f->host_cpus + 1)
+        pthread_cond_wait(&f->gate_cond, &f->gate_lock);
+    f->gate_in++;
+    pthread_mutex_unlock(&f->gate_lock);
+}
+
+static void gate_leave(struct fleet *f)
+{
+    pthread_mutex_lock(&f->gate_lock);
+    f->gate_in--;
+    pthread_cond_signal(&f->gate_cond);
+    pthread_mutex_unlock(&f->gate_lock);
+}
+
 static void on_log(void *ctx, const struct gp_line *line)
 {
     struct fvm *vm = ctx;
@@ -315,8 +334,11 @@ int vm_resume(struct fleet *f, struct fvm *vm, struct err *e)
     struct err werr = ERR_INIT;
     bool ran = false, hook = false;
     int r = fleet_admit(f, vm, e);
-    if (r == 0)
+    if (r == 0) {
+        gate_enter(f);
         r = load_session(f, vm, &w, &row, &ph, &ran, e);
+        gate_leave(f);
+    }
     if (r == 0) {
         r = guest_hook(vm->vmm, &vm->image->config, IMAGE_HOOK_RESUME, vm->row.id, NULL, e);
         hook = r < 0;
