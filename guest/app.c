@@ -113,7 +113,7 @@ uint64_t oom_count(void)
     uint64_t n = 0;
     const char *at = NULL;
     if (read_file(CGROUP_DIR "/memory.events", text, sizeof(text)) > 0)
-        at = strstr(text, "oom_kill ");
+        at = text_find(text, "oom_kill ");
     if (!at || !parse_u64(at + 9, UINT64_MAX, &n))
         return 0;
     return n;
@@ -328,7 +328,7 @@ void app_stop(struct init *in, const struct req *r)
 
 static uint64_t meminfo(const char *text, const char *name)
 {
-    const char *at = strstr(text, name);
+    const char *at = text_find(text, name);
     uint64_t kib;
     if (!at)
         return 0;

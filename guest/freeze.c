@@ -19,7 +19,7 @@ static bool is_frozen(struct freezer *fr)
     char text[128];
     if (read_fd(fr->events_fd, text, sizeof(text)) < 0)
         return false;
-    return strstr(text, "frozen 1") != NULL;
+    return text_find(text, "frozen 1") != NULL;
 }
 
 int thaw(struct init *in)

@@ -100,9 +100,12 @@ static void set_limits(void)
 {
     struct rlimit files = {1024, 1048576}, all = {RLIM_INFINITY, RLIM_INFINITY};
     struct rlimit core = {0, RLIM_INFINITY};
-    setrlimit(RLIMIT_NOFILE, &files);
-    setrlimit(RLIMIT_NPROC, &all);
-    setrlimit(RLIMIT_CORE, &core);
+    const struct {
+        int what;
+        const struct rlimit *to;
+    } limits[] = {{RLIMIT_NOFILE, &files}, {RLIMIT_NPROC, &all}, {RLIMIT_CORE, &core}};
+    for (size_t i = 0; i < ARRAY_LEN(limits); i++) /* not setrlimit(): see creds.c */
+        syscall(SYS_prlimit64, 0, limits[i].what, limits[i].to, NULL);
 }
 
 /* The environment with HOME and PATH when they are missing. */

@@ -100,3 +100,12 @@ int text_put(char *buf, size_t size, const char *fmt, ...)
     va_end(ap);
     return n;
 }
+
+const char *text_find(const char *text, const char *what)
+{
+    size_t n = strlen(what);
+    for (; *text; text++)
+        if (strncmp(text, what, n) == 0)
+            return text;
+    return NULL;
+}

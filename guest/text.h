@@ -15,4 +15,7 @@ int text_put(char *buf, size_t size, const char *fmt, ...)
 int text_vput(char *buf, size_t size, const char *fmt, va_list ap)
     __attribute__((format(printf, 3, 0)));
 
+/* strstr() for short texts. */
+const char *text_find(const char *text, const char *what);
+
 #endif
