@@ -8,6 +8,10 @@
 #include <pthread.h>
 #include <string.h>
 
+#ifdef __ARM_FEATURE_CRC32
+#include <arm_acle.h>
+#endif
+
 #include "../hypervisor/base/mem.h"
 
 _Static_assert(sizeof(mbedtls_sha256_context) <= sizeof(((struct digest *)0)->space), "space");
@@ -66,10 +70,24 @@ void digest_begin(struct digest *d, enum digest_kind kind)
     }
 }
 
+static uint64_t crc32_add(uint64_t crc, const uint8_t *p, size_t len, bool castagnoli)
+{
+    const uint32_t *table = castagnoli ? tables.crc32c : tables.crc32;
+#ifdef __ARM_FEATURE_CRC32
+    for (; len >= 8; p += 8, len -= 8) {
+        uint64_t v;
+        memcpy(&v, p, sizeof v);
+        crc = castagnoli ? __crc32cd((uint32_t)crc, v) : __crc32d((uint32_t)crc, v);
+    }
+#endif
+    for (size_t i = 0; i < len; i++)
+        crc = table[(crc ^ p[i]) & 255] ^ crc >> 8;
+    return crc;
+}
+
 void digest_add(struct digest *d, const void *data, size_t len)
 {
     const uint8_t *p = data;
-    uint64_t crc = d->crc;
     switch (d->kind) {
     case DIGEST_MD5:
         mbedtls_md5_update((void *)d->space, p, len);
@@ -81,19 +99,14 @@ void digest_add(struct digest *d, const void *data, size_t len)
         mbedtls_sha256_update((void *)d->space, p, len);
         break;
     case DIGEST_CRC32:
-        for (size_t i = 0; i < len; i++)
-            crc = tables.crc32[(crc ^ p[i]) & 255] ^ crc >> 8;
-        break;
     case DIGEST_CRC32C:
-        for (size_t i = 0; i < len; i++)
-            crc = tables.crc32c[(crc ^ p[i]) & 255] ^ crc >> 8;
+        d->crc = crc32_add(d->crc, p, len, d->kind == DIGEST_CRC32C);
         break;
     case DIGEST_CRC64NVME:
         for (size_t i = 0; i < len; i++)
-            crc = tables.crc64[(crc ^ p[i]) & 255] ^ crc >> 8;
+            d->crc = tables.crc64[(d->crc ^ p[i]) & 255] ^ d->crc >> 8;
         break;
     }
-    d->crc = crc;
 }
 
 static size_t store_be(uint64_t v, size_t len, uint8_t *ret)

@@ -212,6 +212,13 @@ static void check_sum(const char *name, const char *text, const char *want)
         digest_add(&d, p, 1);
     base64_encode(bytes, digest_end(&d, bytes), got);
     CHECK_STR(got, want);
+    /* At once, and from an odd address. */
+    char copy[64];
+    memcpy(copy + 1, text, strlen(text) + 1);
+    digest_begin(&d, kind);
+    digest_add(&d, copy + 1, strlen(text));
+    base64_encode(bytes, digest_end(&d, bytes), got);
+    CHECK_STR(got, want);
 }
 
 TEST(checksums)
@@ -221,6 +228,8 @@ TEST(checksums)
     check_sum("crc64nvme", "123456789", "rosUhgp5mIg=");
     check_sum("sha1", "abc", "qZk+NkcGgWq6PiVxeFDCbJzQ2J0=");
     check_sum("sha256", "abc", "ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0=");
+    check_sum("crc32", "The quick brown fox jumps over the lazy dog", "QU+jOQ==");
+    check_sum("crc32c", "The quick brown fox jumps over the lazy dog", "ImIEBA==");
     check_sum("crc32", "", "AAAAAA==");
     enum digest_kind kind;
     CHECK(!digest_by_name("md5", &kind) && !digest_by_name("", &kind));
