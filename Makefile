@@ -64,9 +64,11 @@ TESTED_VMM := virtq virtio_mmio virtio_dev virtio_blk blk_io virtio_net virtio_v
 	vsock_state virtio_rng virtio_balloon blk_layers bus
 TESTED_GUEST := inflate zip glob users text util
 
-# tests/unit/test_NAME.c; the guest's own parsers are a group of their own.
+# tests/unit/test_NAME.c; the guest's own parsers, and those of the command line tool, are groups
+# of their own.
 UNIT := $(patsubst tests/unit/test_%.c,%,$(wildcard tests/unit/test_*.c))
 UNIT_GUEST := inflate tlv guest_zip glob users text
+UNIT_CLI := cli_text cli_pack
 FUZZ := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 FUZZ_GUEST := inflate tlv guest_zip
 
@@ -252,7 +254,9 @@ endef
 $(foreach v,asan fuzz,$(eval $(call archive_rule,$(v),api,$(TEST_API))) \
 	$(eval $(call archive_rule,$(v),vmm,$(TEST_VMM))) \
 	$(eval $(call archive_rule,$(v),guest,$(TEST_GUEST))))
-libs_of = $(if $(filter $(2),$(UNIT_GUEST)),$(B)/obj/$(1)/libguest.a,$(B)/obj/$(1)/libvmm.a \
+$(eval $(call archive_rule,asan,cli,$(filter-out %/main.c,$(CLI:%=tools/cli/%.c))))
+libs_of = $(if $(filter $(2),$(UNIT_GUEST)),$(B)/obj/$(1)/libguest.a,$(if \
+	$(filter $(2),$(UNIT_CLI)),$(B)/obj/$(1)/libcli.a) $(B)/obj/$(1)/libvmm.a \
 	$(B)/obj/$(1)/libapi.a)
 
 define unit_rule

@@ -167,9 +167,10 @@ struct run_wish {
 };
 int run_vm(struct cli *c, const struct run_wish *w, struct started *ret);
 
-#define CLI_COMMANDS(X)                                                                    \
-    X(images)                                                                              \
-    X(ps) X(build) X(run) X(curl) X(token) X(logs) X(suspend) X(resume) X(terminate) X(rm) \
+#define CLI_COMMANDS(X)                                                              \
+    X(images)                                                                        \
+    X(ps)                                                                            \
+    X(build) X(run) X(curl) X(token) X(logs) X(suspend) X(resume) X(terminate) X(rm) \
         X(inspect) X(deploy) X(host) X(doctor) X(env) X(version) X(help)
 #define X(name)                                    \
     int cmd_##name(struct cli *c, struct args *a); \

@@ -30,7 +30,7 @@ static double seconds_since(const json_t *v, const char *name)
 
 static int print_table(struct cli *c, const json_t *all)
 {
-    static const char *const heads[] = {"NAME", "VERSION", "STATE", "UPDATED", NULL};
+    static const char *const heads[] = {"NAME", "VERSION", "STATE", "AGE", NULL};
     AUTO(table_free) struct table t;
     AUTO(buf_free) struct buf b = BUF_INIT;
     json_t *item;
@@ -38,13 +38,11 @@ static int print_table(struct cli *c, const json_t *all)
     table_init(&t, heads);
     json_array_foreach(all, i, item)
     {
-        char age[24], ago[32];
-        bool updated = json_object_get(item, "updatedAt") != NULL;
-        human_age(seconds_since(item, updated ? "updatedAt" : "createdAt"), age);
-        snprintf(ago, sizeof ago, "%s ago", age);
+        char age[24];
+        human_age(seconds_since(item, "createdAt"), age);
         const char *active = member(item, "latestActiveImageVersion");
         const char *const cells[] = {member(item, "name"), *active ? active : "-",
-                                     member(item, "state"), ago};
+                                     member(item, "state"), age};
         table_row(&t, cells);
     }
     table_format(&t, &b);

@@ -55,7 +55,7 @@ static void put_lines(const char *label, const char *text)
         text_print(stderr, p, n, true);
         p += n;
         if (*p == '\n' && *++p)
-            fprintf(stderr, "\n         ");
+            fputs(*p == '\n' ? "\n" : "\n         ", stderr);
     }
     fprintf(stderr, "\n");
 }
@@ -150,7 +150,7 @@ int cli_print_json(struct cli *c, const json_t *v)
 {
     json_t *copy = json_deep_copy(v);
     times_for_people(copy);
-    char *text = copy ? json_dumps(copy, JSON_INDENT(2)) : NULL;
+    char *text = copy ? json_dumps(copy, JSON_INDENT(2) | JSON_REAL_PRECISION(12)) : NULL;
     json_decref(copy);
     if (!text)
         return cli_fail(c, CLI_FAILED, "OUT_OF_MEMORY", "out of memory");
