@@ -161,17 +161,41 @@ test('the endpoint refuses missing, wrong and foreign tokens, and other ports', 
 
 test('exit of the main process ends the microVM with a reason', async () => {
   const name = `exits-${stamp}`;
-  const created = await createImage(name, {
-    Dockerfile: 'FROM dormouse/debian\nEXPOSE 8080\nCMD ["/bin/sh", "-c", "sleep 6; exit 3"]\n',
-  }, { resources: [{ minimumMemoryInMiB: 512 }] });
+  const program = [
+    'import os, http.server as h',
+    'class H(h.BaseHTTPRequestHandler):',
+    '    def do_GET(self):',
+    '        os._exit(3)',
+    "h.HTTPServer(('', 8080), H).serve_forever()",
+  ].join('\n');
+  const created = await createImage(
+    name,
+    { Dockerfile: 'FROM dormouse/python\nCOPY x.py /x.py\nEXPOSE 8080\nCMD ["python3", "/x.py"]\n', 'x.py': program },
+    { resources: [{ minimumMemoryInMiB: 512 }] },
+  );
   const built = await imageBuilt(created.imageArn, '1.0');
   assert.equal(built.state, 'CREATED');
   const vm = await vms.runMicrovm({ imageIdentifier: created.imageArn });
+  const broken = await fetchVm(vm.endpoint, '/', { token: await authToken(vm.microvmId) });
+  assert.equal(broken.status, 502);
   const gone = await until('TERMINATED', async () => {
     const got = await vms.getMicrovm({ microvmIdentifier: vm.microvmId });
     return got.state === 'TERMINATED' ? got : undefined;
   });
   assert.match(gone.stateReason, /3/);
+  await vms.deleteMicrovmImage({ imageIdentifier: created.imageArn });
+});
+
+test('an application that ends before its snapshot fails the build', async () => {
+  const name = `early-${stamp}`;
+  const created = await createImage(
+    name,
+    { Dockerfile: 'FROM dormouse/debian\nCMD ["/bin/sh", "-c", "exit 3"]\n' },
+    { resources: [{ minimumMemoryInMiB: 512 }] },
+  );
+  assert.equal((await imageBuilt(created.imageArn, '1.0')).state, 'CREATE_FAILED');
+  const builds = await vms.listMicrovmImageBuilds({ imageIdentifier: created.imageArn, imageVersion: '1.0' });
+  assert.match(builds.items[0].stateReason, /3/);
   await vms.deleteMicrovmImage({ imageIdentifier: created.imageArn });
 });
 
