@@ -3,6 +3,10 @@
 # One Makefile, explicit lists, everything lands in build/. `make V=1` shows the commands.
 
 MAKEFLAGS += --no-builtin-rules --no-builtin-variables
+# As many jobs as there are processors, unless -j says otherwise.
+ifeq ($(filter -j%,$(MAKEFLAGS)),)
+MAKEFLAGS += -j$(shell nproc)
+endif
 .SUFFIXES:
 .DELETE_ON_ERROR:
 SHELL := /bin/bash
