@@ -148,7 +148,7 @@ $(B)/deps.stamp: tools/deps.sh
 # Slow products come from the cache. A stamp says that one is in place; its recipe decides whether
 # the cached copy is good.
 # A link whose cache entry was removed must be made anew.
-$(foreach c,musl sysroot sysroot-native kernel bases,$(if $(wildcard $(B)/$(c)/.manifest),,\
+$(foreach c,musl sysroot sysroot-native kernel bases peers,$(if $(wildcard $(B)/$(c)/.manifest),,\
 	$(shell rm -f $(B)/$(c).stamp)))
 CACHED := tools/cache.sh tools/apt-private.sh
 $(B)/musl.stamp: tools/muslroot.sh $(CACHED) | $(B)/deps.stamp
@@ -326,6 +326,33 @@ fuzz: $(foreach t,$(or $(T),$(FUZZ)),$(B)/test/fuzz/$(t))
 	@for t in $(or $(T),$(FUZZ)); do echo "== $$t"; mkdir -p $(B)/fuzz/$$t; \
 		$(B)/test/fuzz/$$t -max_total_time=$(TIME) -print_final_stats=0 $(B)/fuzz/$$t \
 		$$(ls -d tests/fuzz/corpus/$$t 2>/dev/null) || exit 1; done
+
+# ---- benchmarks -----------------------------------------------------------------------------------
+
+BENCH := cases dormouse main proc qemu record target trace
+$(B)/bench/bench: $(call objects,glibc,$(BENCH:%=tests/bench/%.c) api/parent_spawn.c $(BASE_SRC))
+	$(call say,LINK,"bench (runs on arm64)")
+	@mkdir -p $(@D)
+	$(Q)$(CC_glibc) -static $(LINK) -o $@ $^
+$(B)/bench/guest: $(call objects,musl,tests/bench/guest.c)
+	$(call say,LINK,"bench guest")
+	@mkdir -p $(@D)
+	$(Q)$(CC_musl) -static $(LINK) -s -o $@ $^
+$(B)/bench/guest.cpio: $(B)/tool/mkinitrd tests/bench/guest.list $(B)/bench/guest
+	$(Q)$(B)/tool/mkinitrd tests/bench/guest.list $(B) $@
+$(B)/peers.stamp: tests/bench/peers.sh $(CACHED) | $(B)/deps.stamp
+	@tests/bench/peers.sh
+BENCH_PARTS := $(B)/appliance.stamp $(B)/peers.stamp $(B)/bench/bench $(B)/bench/guest.cpio
+
+## bench: all benchmarks beside peers, on the instruction clock; build/bench/results.jsonl
+.PHONY: bench
+bench: $(BENCH_PARTS)
+	@tests/bench.sh
+
+## bench-quick: the main figures only
+.PHONY: bench-quick
+bench-quick: $(BENCH_PARTS)
+	@tests/bench.sh -q
 
 # ---- the rest --------------------------------------------------------------------------------------
 

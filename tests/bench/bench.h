@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The benchmark driver: runs on an arm64 host with KVM (the emulated one in
+ * `make bench`), starts virtual machine monitors one after the other and
+ * measures them from outside, all in the same way. A monitor is a `struct
+ * target`; a case calls targets and records samples; what was recorded becomes
+ * a table and one JSON object a line.
+ */
+#ifndef DORMOUSE_TESTS_BENCH_H
+#define DORMOUSE_TESTS_BENCH_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+/* ---- samples: record.c ---- */
+
+void rec(const char *name, const char *params, const char *metric, const char *unit,
+         const char *who, double value);
+/* This case is one that peers run too: a peer without samples is shown as missing. */
+void rec_compared(const char *name);
+/* The table to stdout, the lines to `path`. */
+bool rec_write(const char *path, const char *clock, const char *const *peers, unsigned npeers);
+
+/* ---- what the host's kernel saw: trace.c ---- */
+
+/* Events of one run, between `from` and the first guest exit that counts. */
+struct seen {
+    uint64_t entry_ns;   /* first entry into the guest, 0: none */
+    uint64_t insn_ns;    /* the entry after which the guest ran an instruction */
+    uint64_t mmio_ns;    /* its first exit to a device */
+    unsigned exits;      /* of the guest until then */
+    unsigned aborts;     /* of those: pages that were not there */
+    unsigned syscalls;   /* of the monitor's threads until insn_ns; only when counted */
+    unsigned ioctls;     /* of those */
+    unsigned calls[512]; /* by number */
+    struct {
+        uint32_t cmd;
+        unsigned n;
+    } ioctl[64];
+    unsigned nioctl;
+};
+
+bool trace_open(void);
+bool trace_usable(void);
+/* Clears and starts; with `syscalls` the monitor's calls are counted, which slows them down. */
+void trace_begin(bool syscalls);
+/* Stops and reads what happened since `from_ns` (CLOCK_MONOTONIC). `pid`: the monitor. */
+bool trace_end(uint64_t from_ns, pid_t pid, struct seen *ret);
+
+uint64_t now_ns(void);
+
+/* ---- what /proc says: proc.c ---- */
+
+struct usage {
+    uint64_t faults;             /* minor, of the whole process so far */
+    uint64_t vmm_rss, guest_rss; /* bytes */
+    uint64_t vmm_dirty;          /* private to this process, without the guest */
+    uint64_t vmm_pss, guest_pss;
+    uint64_t cpu_ns;
+};
+
+/* The guest's memory is the mappings that together make the largest one of `mem` bytes. */
+bool proc_usage(pid_t pid, uint64_t mem, struct usage *ret);
+uint64_t proc_faults(pid_t pid);
+
+/* ---- monitors ---- */
+
+struct spec {
+    unsigned vcpus;
+    uint64_t mem;
+    bool disk, net, vsock;
+    const char *cmdline;
+    const char *initrd; /* NULL: the benchmark's own */
+};
+
+struct inst {
+    pid_t pid;
+    int ctl;     /* control or QMP socket */
+    int console; /* our end */
+    int tap;
+    int pidfd;
+    uint32_t id;
+    size_t len;
+    char text[16384]; /* what the console said last */
+    char buf[65536];  /* of the control connection */
+    size_t buf_len;
+};
+
+struct saved {
+    uint64_t bytes, allocated, pause_ns, pages, zero;
+};
+
+struct target {
+    const char *name;
+    bool has_vsock, has_session;
+    /* A process that waits for its orders. */
+    bool (*embryo)(struct inst *in, const struct spec *s);
+    /* A cold boot: process start and all. Sets `ready_ns` when the monitor answered. */
+    bool (*boot)(struct inst *in, const struct spec *s, uint64_t *ready_ns);
+    bool (*restore)(struct inst *in, const struct spec *s, const char *image,
+                    const char *session);
+    /* Leaves the machine paused. */
+    bool (*save)(struct inst *in, const char *path, bool full, struct saved *ret);
+    bool (*stop)(struct inst *in);
+    /* Where the time of the last restore went; NULL: it does not say. */
+    void (*phases)(struct inst *in, uint64_t ret[8]);
+};
+
+struct setup {
+    const char *kernel, *initrd, *dir, *vmm, *qemu;
+    int tap_seq;
+};
+extern struct setup setup;
+
+extern const struct target target_dormouse, target_qemu;
+bool dormouse_open(void);
+bool qemu_open(void);
+
+/* Common to the targets: target.c */
+bool console_open(struct inst *in, int *ret_theirs);
+/* Waits until the console says `what` (since the last call). */
+bool console_shows(struct inst *in, const char *what);
+int tap_make(void);
+const char *disk_path(void);
+bool reap(struct inst *in);
+
+/* ---- cases ---- */
+
+struct plan {
+    bool quick;
+    unsigned runs, peer_runs; /* the first is discarded */
+    const struct target *targets[4];
+    unsigned ntargets;
+    const char *only; /* NULL: all cases */
+};
+
+void cases_start(const struct plan *p);
+void cases_snapshot(const struct plan *p);
+void cases_growth(const struct plan *p);
+void cases_clones(const struct plan *p);
+void cases_disk(const struct plan *p);
+void cases_init(const struct plan *p);
+
+bool wanted(const struct plan *p, const char *name);
+void complain(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+extern unsigned complaints;
+
+#endif

@@ -1,0 +1,289 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Start, boot, snapshot and restore of one machine. */
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "bench.h"
+
+#define MEM    (128ull << 20)
+#define MS(ns) ((double)(ns) / 1e6)
+
+static const struct spec full_spec = {
+    .vcpus = 1, .mem = MEM, .disk = true, .net = true, .vsock = true};
+
+bool wanted(const struct plan *p, const char *name)
+{
+    return !p->only || strstr(p->only, name);
+}
+
+static struct spec spec_for(const struct target *t, const char *cmdline)
+{
+    struct spec s = full_spec;
+    s.vsock = t->has_vsock;
+    s.cmdline = cmdline;
+    return s;
+}
+
+static unsigned runs_of(const struct plan *p, const struct target *t)
+{
+    return t == &target_dormouse ? p->runs : p->peer_runs;
+}
+
+/* ---- vmm-start ---- */
+
+static void start_once(const struct target *t, bool keep)
+{
+    static struct inst in;
+    struct spec s = spec_for(t, "bench=idle");
+    struct seen seen;
+    uint64_t ready = 0, begin;
+    trace_begin(false);
+    begin = now_ns();
+    bool ok = t->boot(&in, &s, &ready) && console_shows(&in, "ready");
+    uint64_t end = now_ns();
+    bool traced = trace_end(begin, in.pid, &seen);
+    if (!ok)
+        complain("%s does not boot", t->name);
+    if (ok && keep) {
+        rec("vmm-start", "{\"until\":\"ready\"}", "time", "ms", t->name, MS(ready - begin));
+        if (traced)
+            rec("vmm-start", "{\"until\":\"first-instruction\"}", "time", "ms", t->name,
+                MS(seen.insn_ns - begin));
+        rec("boot-to-init", "{}", "time", "ms", t->name, MS(end - begin));
+    }
+    t->stop(&in);
+}
+
+void cases_start(const struct plan *p)
+{
+    if (!wanted(p, "vmm-start"))
+        return;
+    rec_compared("vmm-start");
+    rec_compared("boot-to-init");
+    for (unsigned k = 0; k < p->ntargets; k++) {
+        const struct target *t = p->targets[k];
+        for (unsigned i = 0; i < runs_of(p, t); i++)
+            start_once(t, i > 0);
+    }
+}
+
+/* ---- snapshot-create ---- */
+
+static void image_name(const struct target *t, const char *what, char ret[256])
+{
+    snprintf(ret, 256, "%s/%s.%s", setup.dir, t->name, what);
+}
+
+static void note_saved(const struct target *t, const char *params, const struct saved *sv,
+                       uint64_t ns, bool keep)
+{
+    if (!keep)
+        return;
+    rec("snapshot-create", params, "time", "ms", t->name, MS(ns));
+    rec("snapshot-create", params, "pause", "ms", t->name, MS(sv->pause_ns));
+    rec("snapshot-create", params, "bytes", "B", t->name, (double)sv->allocated);
+}
+
+/* Boots, waits until all is quiet, saves. Leaves the file as <target>.<what>. */
+static bool make_image(const struct target *t, const struct spec *s, const char *what,
+                       const char *params, bool keep)
+{
+    static struct inst in;
+    struct saved sv;
+    char path[256];
+    uint64_t ready;
+    image_name(t, what, path);
+    bool ok = t->boot(&in, s, &ready) && console_shows(&in, "ready");
+    if (ok) {
+        usleep(20000); /* the guest's kernel ends its start */
+        uint64_t begin = now_ns();
+        ok = t->save(&in, path, true, &sv);
+        if (ok && params)
+            note_saved(t, params, &sv, now_ns() - begin, keep);
+    }
+    if (!ok)
+        complain("%s cannot save %s", t->name, what);
+    t->stop(&in);
+    return ok;
+}
+
+static void sessions(const struct plan *p, const struct target *t)
+{
+    static struct inst in;
+    struct spec s = spec_for(t, "");
+    char image[256], session[256];
+    image_name(t, "idle", image);
+    image_name(t, "session", session);
+    for (unsigned i = 0; i < p->runs; i++) {
+        struct saved sv;
+        bool ok = t->embryo(&in, &s) && t->restore(&in, &s, image, NULL);
+        usleep(50000); /* the guest lives */
+        uint64_t begin = now_ns();
+        ok = ok && t->save(&in, session, false, &sv);
+        if (ok)
+            note_saved(t, "{\"kind\":\"session\",\"workload\":\"idle\"}", &sv, now_ns() - begin,
+                       i > 0);
+        t->stop(&in);
+        if (!ok)
+            return;
+    }
+}
+
+static void snapshots(const struct plan *p, const struct target *t)
+{
+    struct spec idle = spec_for(t, "bench=idle");
+    struct spec fill = spec_for(t, "bench=fill fill=64");
+    for (unsigned i = 0; i < runs_of(p, t); i++) {
+        if (!make_image(t, &idle, "idle", "{\"kind\":\"full\",\"workload\":\"idle\"}", i > 0))
+            return;
+    }
+    for (unsigned i = 0; i < (p->quick ? 0 : runs_of(p, t)); i++) {
+        if (!make_image(t, &fill, "fill", "{\"kind\":\"full\",\"workload\":\"64 MiB filled\"}",
+                        i > 0))
+            return;
+    }
+    if (t->has_session)
+        sessions(p, t);
+}
+
+/* ---- restore ---- */
+
+enum mode { UNPOOLED, POOLED, MODES };
+static const char *const mode_names[MODES] = {"unpooled", "pooled"};
+
+struct restored {
+    uint64_t begin, done;
+    struct seen seen;
+    struct usage usage;
+    uint64_t faults_before;
+    uint64_t phases[8];
+};
+
+static bool restore_once(const struct target *t, const struct spec *s, enum mode mode,
+                         const char *image, const char *session, bool count,
+                         struct restored *ret)
+{
+    static struct inst in;
+    bool ok = true;
+    if (mode == POOLED)
+        ok = t->embryo(&in, s);
+    ret->faults_before = mode == POOLED ? proc_faults(in.pid) : 0;
+    trace_begin(count);
+    ret->begin = now_ns();
+    if (mode == UNPOOLED)
+        ok = t->embryo(&in, s);
+    ok = ok && t->restore(&in, s, image, session);
+    ret->done = now_ns();
+    ok = ok && console_shows(&in, ".");
+    ok = trace_end(ret->begin, in.pid, &ret->seen) && ok;
+    ok = ok && proc_usage(in.pid, s->mem, &ret->usage);
+    if (ok && t->phases)
+        t->phases(&in, ret->phases);
+    t->stop(&in);
+    if (!ok)
+        complain("%s cannot restore %s", t->name, image);
+    return ok;
+}
+
+static void params_of(char ret[128], enum mode mode, const char *layers)
+{
+    snprintf(ret, 128, "{\"mode\":\"%s\",\"layers\":\"%s\"}", mode_names[mode], layers);
+}
+
+static void note_restored(const struct target *t, const char *params, const struct restored *r)
+{
+    static const char *const names[] = {"files", "memory", "devices", "vcpus",
+                                        "gic",   "load",   "start"};
+    char more[160];
+    rec("restore", params, "time", "ms", t->name, MS(r->seen.insn_ns - r->begin));
+    if (r->seen.mmio_ns)
+        rec("restore", params, "to-mmio", "ms", t->name, MS(r->seen.mmio_ns - r->begin));
+    rec("restore", params, "faults", "1", t->name,
+        (double)(r->usage.faults - r->faults_before));
+    rec("restore", params, "aborts", "1", t->name, (double)r->seen.aborts);
+    rec("restore", params, "rss", "B", t->name, (double)r->usage.vmm_rss);
+    rec("restore", params, "dirty", "B", t->name, (double)r->usage.vmm_dirty);
+    rec("restore", params, "guest-rss", "B", t->name, (double)r->usage.guest_rss);
+    for (unsigned i = 0; t->phases && i < 7; i++) {
+        snprintf(more, sizeof more, "%.*s,\"phase\":\"%s\"}", (int)strlen(params) - 1, params,
+                 names[i]);
+        rec("restore-phase", more, "time", "ms", t->name, MS(r->phases[i]));
+    }
+}
+
+static void note_calls(const struct target *t, const char *params, const struct seen *s,
+                       bool show)
+{
+    rec("restore", params, "syscalls", "1", t->name, s->syscalls);
+    rec("restore", params, "ioctls", "1", t->name, s->ioctls);
+    if (!show)
+        return;
+    printf("# %s %s: %u system calls:", t->name, params, s->syscalls);
+    for (unsigned i = 0; i < sizeof s->calls / sizeof s->calls[0]; i++) {
+        if (s->calls[i])
+            printf(" %u:%u", i, s->calls[i]);
+    }
+    printf("; ioctls:");
+    for (unsigned i = 0; i < s->nioctl; i++)
+        printf(" %x:%u", s->ioctl[i].cmd, s->ioctl[i].n);
+    printf("\n");
+}
+
+static void restores(const struct plan *p, const struct target *t, enum mode mode,
+                     const char *image, const char *session)
+{
+    struct spec s = spec_for(t, "");
+    struct restored r;
+    char params[128];
+    params_of(params, mode, session ? "session" : "image");
+    for (unsigned i = 0; i < runs_of(p, t); i++) {
+        if (!restore_once(t, &s, mode, image, session, false, &r))
+            return;
+        if (i > 0)
+            note_restored(t, params, &r);
+    }
+    for (unsigned i = 0; i < 2; i++) {
+        if (!restore_once(t, &s, mode, image, session, true, &r))
+            return;
+        note_calls(t, params, &r.seen, i == 1);
+    }
+}
+
+/* A session of the spinning guest, to restore from two layers. */
+static bool make_session(const struct target *t, const char *image, char session[256])
+{
+    static struct inst in;
+    struct spec s = spec_for(t, "");
+    image_name(t, "spin.session", session);
+    bool ok = t->embryo(&in, &s) && t->restore(&in, &s, image, NULL) &&
+              console_shows(&in, ".") && t->save(&in, session, false, NULL);
+    t->stop(&in);
+    return ok;
+}
+
+void cases_snapshot(const struct plan *p)
+{
+    if (wanted(p, "snapshot-create")) {
+        rec_compared("snapshot-create");
+        for (unsigned k = 0; k < p->ntargets; k++)
+            snapshots(p, p->targets[k]);
+    }
+    if (!wanted(p, "restore"))
+        return;
+    rec_compared("restore");
+    for (unsigned k = 0; k < p->ntargets; k++) {
+        const struct target *t = p->targets[k];
+        struct spec spin = spec_for(t, "bench=spin");
+        char image[256], session[256];
+        if (!make_image(t, &spin, "spin", NULL, false))
+            continue;
+        image_name(t, "spin", image);
+        for (enum mode mode = 0; mode < MODES; mode++)
+            restores(p, t, mode, image, NULL);
+        if (!t->has_session || !make_session(t, image, session))
+            continue;
+        for (enum mode mode = 0; mode < MODES; mode++)
+            restores(p, t, mode, image, session);
+    }
+}

@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: Apache-2.0
+/* dormouse-vmm as a target: started and ordered about as the daemon does it. */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "../../api/parent_spawn.h"
+#include "../../hypervisor/base/msg.h"
+#include "../../hypervisor/ctl.h"
+#include "bench.h"
+
+#define LIMIT_MS 120000
+#define CGROUP   "/sys/fs/cgroup/bench"
+
+static struct spawn_host host;
+static int cgroup = -1;
+static struct msg msg;
+
+bool dormouse_open(void)
+{
+    mkdir(CGROUP, 0755);
+    cgroup = open(CGROUP, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    host = (struct spawn_host){.vmm_path = setup.vmm,
+                               .kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC),
+                               .null = open("/dev/null", O_RDWR | O_CLOEXEC)};
+    return cgroup >= 0 && host.kvm >= 0 && host.null >= 0;
+}
+
+static bool receive(struct inst *in)
+{
+    struct pollfd p = {.fd = in->ctl, .events = POLLIN};
+    return poll(&p, 1, LIMIT_MS) == 1 && msg_recv(in->ctl, &msg, NULL) == 0;
+}
+
+static bool embryo(struct inst *in, const struct spec *s)
+{
+    int pair[2];
+    struct err e = ERR_INIT;
+    in->pid = -1;
+    in->ctl = in->console = in->tap = in->pidfd = -1;
+    in->id = 0;
+    if (msg_pair(pair, &e) < 0)
+        return false;
+    in->ctl = pair[0];
+    int r = spawn_vmm(&host, 0, s->vcpus, pair[1], cgroup, &in->pid, &in->pidfd, &e);
+    close(pair[1]);
+    if (r < 0 || !receive(in) || msg.type != CTL_READY) {
+        complain("dormouse-vmm does not start: %s", e.msg);
+        return false;
+    }
+    return true;
+}
+
+static bool order(struct inst *in, uint32_t type, const void *body, size_t len, const int *fds,
+                  size_t nfds)
+{
+    uint32_t id = ++in->id;
+    if (msg_send(in->ctl, type, id, body, len, fds, nfds, NULL) < 0)
+        return false;
+    while (receive(in)) {
+        if (msg.id == id && msg.type == CTL_DONE)
+            return true;
+        if (msg.id == id) {
+            const struct ctl_fail *f = msg_body(&msg, sizeof *f);
+            complain("dormouse-vmm: %s", f ? f->msg : "no reason given");
+            return false;
+        }
+        msg_close_fds(&msg);
+    }
+    complain("dormouse-vmm ended");
+    return false;
+}
+
+static struct ctl_machine machine(struct inst *in, const struct spec *s, int *fds, size_t *nfds)
+{
+    struct ctl_machine m = {.version = CTL_VERSION,
+                            .vcpus = s->vcpus,
+                            .mem_bytes = s->mem,
+                            .has_net = s->net,
+                            .ndisks = s->disk,
+                            .mac = {2, 0, 0, 0, 0, 1},
+                            .has_vsock = s->vsock};
+    if (getrandom(m.vmgenid, sizeof m.vmgenid, 0) < 0)
+        complain("no random bytes");
+    if (s->net)
+        fds[(*nfds)++] = in->tap;
+    if (s->disk) {
+        m.disks[0].nlayers = 1;
+        snprintf(m.disks[0].serial, sizeof m.disks[0].serial, "bench");
+        fds[(*nfds)++] = open(disk_path(), O_RDWR | O_CLOEXEC);
+    }
+    return m;
+}
+
+static void close_fds(const struct inst *in, const int *fds, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (fds[i] != in->tap && fds[i] >= 0)
+            close(fds[i]);
+    }
+}
+
+static bool boot(struct inst *in, const struct spec *s, uint64_t *ready_ns)
+{
+    int fds[8], console;
+    size_t n = 3;
+    if (!embryo(in, s))
+        return false;
+    *ready_ns = now_ns();
+    if (!console_open(in, &console))
+        return false;
+    fds[0] = open(setup.kernel, O_RDONLY | O_CLOEXEC);
+    fds[1] = open(s->initrd ? s->initrd : setup.initrd, O_RDONLY | O_CLOEXEC);
+    fds[2] = console;
+    in->tap = s->net ? tap_make() : -1;
+    struct ctl_machine m = machine(in, s, fds, &n);
+    snprintf(m.cmdline, sizeof m.cmdline, "console=ttyAMA0 quiet %s", s->cmdline);
+    bool ok = order(in, CTL_BOOT, &m, sizeof m, fds, n);
+    close_fds(in, fds, n);
+    return ok;
+}
+
+static bool restore(struct inst *in, const struct spec *s, const char *image,
+                    const char *session)
+{
+    int fds[8], console;
+    size_t n = 0;
+    if (!console_open(in, &console))
+        return false;
+    fds[n++] = console;
+    fds[n++] = open(image, O_RDONLY | O_CLOEXEC);
+    if (session)
+        fds[n++] = open(session, O_RDONLY | O_CLOEXEC);
+    struct ctl_machine m = machine(in, s, fds, &n);
+    m.nmem_layers = session ? 2 : 1;
+    bool ok = order(in, CTL_RESTORE, &m, sizeof m, fds, n);
+    close_fds(in, fds, n);
+    return ok;
+}
+
+static bool embryo_and_tap(struct inst *in, const struct spec *s)
+{
+    if (!embryo(in, s))
+        return false;
+    in->tap = s->net ? tap_make() : -1; /* the daemon's come with the process */
+    return true;
+}
+
+static bool save(struct inst *in, const char *path, bool full, struct saved *ret)
+{
+    struct ctl_save body = {.flags = full ? CTL_SAVE_FULL : 0};
+    struct stat st;
+    if (!order(in, CTL_PAUSE, NULL, 0, NULL, 0))
+        return false;
+    int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    bool ok = fd >= 0 && order(in, CTL_SAVE, &body, sizeof body, &fd, 1);
+    const struct ctl_saved *saved = ok ? msg_body(&msg, sizeof *saved) : NULL;
+    ok = saved && fstat(fd, &st) == 0;
+    if (ok && ret)
+        *ret = (struct saved){.bytes = saved->file_bytes,
+                              .allocated = (uint64_t)st.st_blocks * 512,
+                              .pause_ns = saved->pause_ns,
+                              .pages = saved->pages_stored,
+                              .zero = saved->pages_zero};
+    if (fd >= 0)
+        close(fd);
+    return ok;
+}
+
+static bool stop(struct inst *in)
+{
+    bool ok = order(in, CTL_STOP, NULL, 0, NULL, 0);
+    if (!ok)
+        spawn_kill(in->pidfd);
+    return reap(in) && ok;
+}
+
+static void phases(struct inst *in, uint64_t ret[8])
+{
+    const struct ctl_stats *st;
+    memset(ret, 0, 8 * sizeof ret[0]);
+    if (order(in, CTL_STATS, NULL, 0, NULL, 0) && (st = msg_body(&msg, sizeof *st)))
+        memcpy(ret, st->restore_ns, sizeof st->restore_ns);
+}
+
+const struct target target_dormouse = {.name = "dormouse",
+                                       .has_vsock = true,
+                                       .has_session = true,
+                                       .embryo = embryo_and_tap,
+                                       .boot = boot,
+                                       .restore = restore,
+                                       .save = save,
+                                       .stop = stop,
+                                       .phases = phases};

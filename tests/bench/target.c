@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+/* What all monitors need: a console to read, a tap, a disk, an end. */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/if.h>
+#include <linux/if_tun.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "bench.h"
+
+#define LIMIT_MS   120000
+#define VNET_HDR   12
+#define DISK_BYTES (64ll << 20)
+
+struct setup setup;
+unsigned complaints;
+
+void complain(const char *fmt, ...)
+{
+    va_list ap;
+    printf("# ");
+    va_start(ap, fmt);
+    vprintf(fmt, ap);
+    va_end(ap);
+    printf("\n");
+    fflush(stdout);
+    complaints++;
+}
+
+bool console_open(struct inst *in, int *ret_theirs)
+{
+    int fds[2];
+    if (pipe2(fds, O_CLOEXEC) < 0)
+        return false;
+    in->console = fds[0];
+    in->len = 0;
+    *ret_theirs = fds[1];
+    return true;
+}
+
+bool console_shows(struct inst *in, const char *what)
+{
+    in->len = 0;
+    for (;;) {
+        struct pollfd p = {.fd = in->console, .events = POLLIN};
+        if (poll(&p, 1, LIMIT_MS) != 1)
+            return false;
+        if (in->len == sizeof in->text - 1)
+            in->len = 0;
+        ssize_t n = read(in->console, in->text + in->len, sizeof in->text - 1 - in->len);
+        if (n <= 0)
+            return false;
+        in->len += (size_t)n;
+        in->text[in->len] = '\0';
+        if (strstr(in->text, what))
+            return true;
+    }
+}
+
+/* Removed with its last descriptor. */
+int tap_make(void)
+{
+    int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK), size = VNET_HDR;
+    struct ifreq ifr = {.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR};
+    snprintf(ifr.ifr_name, sizeof ifr.ifr_name, "bench%d", setup.tap_seq++ % 10000);
+    if (fd < 0 || ioctl(fd, TUNSETIFF, &ifr) < 0 || ioctl(fd, TUNSETVNETHDRSZ, &size) < 0) {
+        if (fd >= 0)
+            close(fd);
+        return -1;
+    }
+    int sock = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    struct ifreq up = {.ifr_flags = IFF_UP | IFF_NOARP};
+    memcpy(up.ifr_name, ifr.ifr_name, sizeof up.ifr_name);
+    if (sock >= 0) {
+        ioctl(sock, SIOCSIFFLAGS, &up);
+        close(sock);
+    }
+    return fd;
+}
+
+const char *disk_path(void)
+{
+    static char path[256];
+    if (path[0])
+        return path;
+    snprintf(path, sizeof path, "%s/bench.disk", setup.dir);
+    int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    if (fd < 0 || ftruncate(fd, DISK_BYTES) < 0)
+        complain("cannot make %s", path);
+    if (fd >= 0)
+        close(fd);
+    return path;
+}
+
+bool reap(struct inst *in)
+{
+    int status = 0;
+    int *const fds[] = {&in->ctl, &in->console, &in->tap, &in->pidfd};
+    pid_t r = waitpid(in->pid, &status, 0);
+    for (size_t i = 0; i < sizeof fds / sizeof fds[0]; i++) {
+        if (*fds[i] >= 0)
+            close(*fds[i]);
+        *fds[i] = -1;
+    }
+    return r == in->pid && WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
