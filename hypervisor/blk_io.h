@@ -50,6 +50,7 @@ struct blk {
     struct ring_op timer;
     struct ring_op again; /* after a full batch */
     struct blk_req *free;
+    unsigned fresh;            /* reqs[fresh..] have never been used: untouched memory */
     struct blk_req *stalled;   /* popped, waits for its turn; nothing is popped after it */
     struct blk_req *exclusive; /* the write that copies up */
     unsigned nwrites;

@@ -137,6 +137,12 @@ static bool take_request(struct blk *b, struct blk_req **ret)
 {
     struct virtq_chain c;
     struct blk_req *r = b->free;
+    if (!r && b->fresh < BLK_REQS) {
+        r = &b->reqs[b->fresh++];
+        r->b = b;
+        r->op.done = blk_done;
+        blk_req_free(r);
+    }
     if (!r || virtio_pop(&b->v, 0, &c, r->iov, VIRTQ_CHAIN) <= 0)
         return false;
     if (c.out_len < HEADER || c.in_len < 1) {
@@ -201,7 +207,7 @@ void blk_process(struct blk *b)
             }
         }
         /* Without a free request the next completion comes back here. */
-    } while (b->free && virtio_enable_notify(&b->v, 0));
+    } while ((b->free || b->fresh < BLK_REQS) && virtio_enable_notify(&b->v, 0));
 }
 
 static void queue(struct virtio *v, unsigned i)
@@ -256,6 +262,7 @@ static void blk_free(struct virtio *v)
 static const struct virtio_ops ops = {
     .id = 2,
     .nqueues = 1,
+    .ndoorbells = 1,
     .queue_size = {BLK_REQS},
     .queue = queue,
     .stop = stop,
@@ -303,11 +310,6 @@ int virtio_blk_new(struct dev **ret, const struct dev_env *env, unsigned slot,
     b->timer.done = timer_done;
     b->again.done = again_done;
     b->sync.done = blk_flush_done;
-    for (unsigned i = BLK_REQS; i-- > 0;) {
-        b->reqs[i].b = b;
-        b->reqs[i].op.done = blk_done;
-        blk_req_free(&b->reqs[i]);
-    }
     fill_config(b);
     uint64_t f =
         VIRTIO_F(F_SEG_MAX) | VIRTIO_F(F_BLK_SIZE) | VIRTIO_F(F_TOPOLOGY) | VIRTIO_F(F_FLUSH);

@@ -217,7 +217,7 @@ int virtio_dev_start(struct dev *d, struct err *e)
             return r;
     }
     v->started = true;
-    for (unsigned i = 0; i < v->ops->nqueues; i++)
+    for (unsigned i = 0; i < v->ops->ndoorbells; i++)
         ring_watch(d->env.ring, &v->bells[i].op, v->bells[i].fd, POLLIN);
     if (atomic_load(&v->isr))
         irq_raise(&v->irq);
@@ -251,7 +251,7 @@ static uint64_t mmio_base(const struct virtio *v)
 
 static void close_lines(struct virtio *v)
 {
-    for (unsigned i = 0; i < v->ops->nqueues; i++)
+    for (unsigned i = 0; i < v->ops->ndoorbells; i++)
         doorbell_close(v->dev.env.vm_fd, mmio_base(v) + VIRTIO_REG_NOTIFY, i, &v->bells[i].fd);
     irq_close(&v->irq);
 }
@@ -260,7 +260,7 @@ static int open_lines(struct virtio *v, struct err *e)
 {
     const struct dev_env *env = &v->dev.env;
     int r = irq_open(&v->irq, env->vm_fd, SPI_VIRTIO + v->slot, e);
-    for (unsigned i = 0; r >= 0 && i < v->ops->nqueues; i++) {
+    for (unsigned i = 0; r >= 0 && i < v->ops->ndoorbells; i++) {
         v->bells[i].op.done = bell_done;
         v->bells[i].v = v;
         v->bells[i].queue = i;

@@ -30,6 +30,7 @@ struct virtio;
 struct virtio_ops {
     uint32_t id; /* virtio device type */
     uint32_t nqueues;
+    uint32_t ndoorbells; /* the first so many queues are busy enough for an ioeventfd */
     uint16_t queue_size[VIRTIO_QUEUES_MAX];
     uint64_t features; /* beside the transport's own */
     /* The driver is ready: queues are live from here on. */

@@ -310,6 +310,7 @@ static void net_free(struct virtio *v)
 static const struct virtio_ops ops = {
     .id = 1,
     .nqueues = 2,
+    .ndoorbells = 2,
     .queue_size = {256, 256},
     .activate = activate,
     .queue = queue,

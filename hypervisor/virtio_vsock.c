@@ -423,6 +423,7 @@ static void vsock_free(struct virtio *v)
 static const struct virtio_ops ops = {
     .id = 19,
     .nqueues = 3,
+    .ndoorbells = 2,
     .queue_size = {128, 128, 16},
     .queue = queue,
     .reset = reset,

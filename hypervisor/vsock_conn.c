@@ -229,6 +229,13 @@ bool vsock_conn_shutdown(struct vsock_conn *c, uint32_t flags)
     return flush(c);
 }
 
+static ssize_t receive(int fd, void *p, size_t len, int flags)
+{
+    struct iovec iov = {p, len};
+    struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1};
+    return recvmsg(fd, &m, flags | MSG_DONTWAIT);
+}
+
 int vsock_conn_drain(struct vsock_conn *c)
 {
     for (;;) {
@@ -236,7 +243,7 @@ int vsock_conn_drain(struct vsock_conn *c)
         uint32_t used = c->back_off + c->back_len, room = 64u << 10;
         if (c->eof || c->fd < 0)
             return c->fd < 0 ? 0 : -ENOTCONN;
-        ssize_t r = recv(c->fd, &probe, 1, MSG_DONTWAIT | MSG_PEEK);
+        ssize_t r = receive(c->fd, &probe, 1, MSG_PEEK);
         if (r < 0)
             return errno == EAGAIN ? 0 : -ENOTCONN;
         if (r == 0)
@@ -247,7 +254,7 @@ int vsock_conn_drain(struct vsock_conn *c)
         if (!p)
             return -ENOBUFS;
         c->back = p;
-        r = recv(c->fd, p + used, room, MSG_DONTWAIT);
+        r = receive(c->fd, p + used, room, 0);
         if (r > 0)
             c->back_len += (uint32_t)r;
     }

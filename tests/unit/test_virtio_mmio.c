@@ -62,6 +62,7 @@ static void echo_free(struct virtio *v)
 static const struct virtio_ops echo_ops = {
     .id = 42,
     .nqueues = 2,
+    .ndoorbells = 2,
     .queue_size = {TEST_QSIZE, TEST_QSIZE},
     .activate = echo_activate,
     .queue = echo_queue,
