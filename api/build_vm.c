@@ -15,9 +15,9 @@
 #include "../hypervisor/base/mem.h"
 
 #define CMDLINE         "console=ttyAMA0 quiet panic=-1"
-#define BOOT_LIMIT_MS   60000
+#define BOOT_LIMIT_MS   120000
 #define STEP_LIMIT_MS   3600000 /* one instruction of the Dockerfile */
-#define START_LIMIT_MS  60000
+#define START_LIMIT_MS  300000
 #define LISTEN_LIMIT_MS 60000 /* without a ready hook: until a port is open */
 #define PROBE_MS        25
 #define REQUEST_MAX     (GP_BODY_MAX - 4096u)

@@ -19,16 +19,18 @@
 #include "uuid.h"
 #include "vmm.h"
 
-#define FLEET_BUCKETS    4096u
-#define FLEET_DNS_MAX    3u
-#define RESTORE_LIMIT_MS 30000 /* load, link and GP_RESTORED together */
-#define FREEZE_LIMIT_MS  30000
+#define FLEET_BUCKETS 4096u
+#define FLEET_DNS_MAX 3u
+/* Generous: they are for guests that hang. On a host with an instruction-counted clock time
+ * leaps ahead whenever a disk is waited for. */
+#define RESTORE_LIMIT_MS 60000 /* load, link and GP_RESTORED each */
+#define FREEZE_LIMIT_MS  300000
 /* No balloon: with free-page reporting every clone goes through all of its free memory in its
  * first half minute, in sixteen rounds two seconds apart (the guest kernel's pace), and copies
  * the page structures it marks. Measured, 2 GiB guest: 1480 page faults instead of 530, and
  * eight times the CPU time. To be had again when an image is saved with that work done. */
 #define FLEET_BALLOON 0
-#define SAVE_LIMIT_MS 300000
+#define SAVE_LIMIT_MS 600000
 #define HOLD_LIMIT_MS 60000 /* fleet_acquire on a microVM that is not up yet */
 
 /* ---- images ------------------------------------------------------------------- */
