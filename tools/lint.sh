@@ -10,7 +10,7 @@ fail() {
 }
 
 mapfile -t c_files < <(git ls-files '*.c' '*.h')
-mapfile -t sh_files < <(git ls-files '*.sh' .ci/run)
+mapfile -t sh_files < <(git ls-files '*.sh' '*.bash' .ci/run)
 mapfile -t js_files < <(git ls-files '*.mjs')
 
 command -v clang-format >/dev/null || { echo "lint: clang-format is missing; run: make deps"; exit 1; }
