@@ -201,7 +201,8 @@ $(B)/guest/initrd.cpio: $(B)/tool/mkinitrd initrd/files.list $(B)/arm64/dormouse
 	$(Q)$(B)/tool/mkinitrd initrd/files.list $(B) $@
 
 # The appliance: kernel and root of the ARM64 host, emulated or real.
-APPLIANCE_PARTS := $(addprefix $(B)/arm64/,dormouse-vmm dormoused) $(B)/guest/initrd.cpio
+APPLIANCE_PARTS := $(addprefix $(B)/arm64/,dormouse-vmm dormoused dormouse) \
+	$(B)/guest/initrd.cpio
 $(B)/appliance.stamp: tools/appliance.sh tools/appliance-init.sh $(CACHED) $(B)/kernel.stamp \
 		$(APPLIANCE_PARTS)
 	@tools/appliance.sh
@@ -308,9 +309,9 @@ check-vm: $(B)/appliance.stamp $(addprefix $(B)/vm/,ctl_drive guest_drive ticker
 	@mkdir -p $(CHECK)
 	@tests/vm.sh
 
-## check-e2e: the story and the API with the AWS SDK
+## check-e2e: the story, the API with the AWS SDK, the command line tool
 .PHONY: check-e2e
-check-e2e: $(B)/appliance.stamp $(B)/bases.stamp
+check-e2e: $(B)/appliance.stamp $(B)/bases.stamp $(B)/native/dormouse
 	@mkdir -p $(CHECK)
 	@tests/e2e.sh
 

@@ -1,14 +1,14 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # Runs the end-to-end tests against a host of its own with empty state; called by `make check-e2e`.
-#   tests/e2e.sh [FILE.test.mjs...]
+#   tests/e2e.sh [FILE.test.mjs... | tests/e2e/cli.sh]
 set -u
 cd "$(dirname "$0")/.." || exit 1
 build=${BUILD:-build}
 out=$build/check
 mkdir -p "$out"
 export DORMOUSE_RUN=$build/e2e-run DORMOUSE_PORT=${E2E_PORT:-18443}
-[ $# -gt 0 ] || set -- tests/e2e/*.test.mjs
+[ $# -gt 0 ] || set -- tests/e2e/*.test.mjs tests/e2e/cli.sh
 
 node=$(tools/node.sh) || exit 1
 tools/host.sh down >/dev/null 2>&1
@@ -23,10 +23,14 @@ fi
 
 taps=()
 for file in "$@"; do
-    name=$(basename "$file" .test.mjs)
+    name=$(basename "${file%.sh}" .test.mjs)
     tap=$out/e2e-$name.tap
     taps+=("$tap")
-    timeout "${E2E_TIMEOUT:-1500}" "$node" --no-warnings --test --test-reporter=tap --test-timeout=900000 "$file" >"$tap"
+    case $file in
+    *.sh) run=("$file") ;;
+    *) run=("$node" --no-warnings --test --test-reporter=tap --test-timeout=900000 "$file") ;;
+    esac
+    timeout "${E2E_TIMEOUT:-1500}" "${run[@]}" >"$tap"
     # node counts a file as a test when it runs several; here each runs alone.
     sed -n -E '/^not ok/,/^(ok|not ok|1\.\.)/p' "$tap" | grep -vE '^ok' | head -n 60
 done

@@ -105,8 +105,14 @@ check 'plain HTTP is refused'
 
 # ---- trust and keys -------------------------------------------------------------------------
 
-run 6 --ca /etc/ssl/certs/ca-certificates.crt ps && err 'not trusted' && err 'AWS_CA_BUNDLE'
-check 'a certificate of another authority is refused'
+roots=/etc/ssl/certs/ca-certificates.crt
+if [ -r $roots ]; then
+    run 6 --ca $roots ps && err 'not trusted' && err 'AWS_CA_BUNDLE'
+    check 'a certificate of another authority is refused'
+else
+    count=$((count + 1))
+    echo "ok $count - a certificate of another authority is refused # SKIP no $roots"
+fi
 port=${DORMOUSE_URL##*:}
 run 6 --url "https://another.localhost:${port%/}" ps && err 'not trusted'
 check 'the certificate must be for the name'
