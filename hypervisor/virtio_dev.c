@@ -313,6 +313,8 @@ int virtio_dev_fdt(struct dev *d, void *fdt, struct err *e)
 int virtio_dev_save(struct dev *d, struct dstate_writer *w, struct err *e)
 {
     struct virtio *v = container_of(d, struct virtio, dev);
+    if (!d->quiet)
+        return err_set(e, EBUSY, "%s in slot %u is not quiet", d->ops->name, v->slot);
     pthread_mutex_lock(&v->lock);
     dw_u32(w, DS_STATUS, v->status);
     dw_u64(w, DS_FEATURES, v->accepted);

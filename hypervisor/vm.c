@@ -199,6 +199,8 @@ int vm_start(struct vm *vm, bool paused, struct err *e)
 {
     for (unsigned i = 0; i < vm->ndevs; i++) {
         struct dev *d = vm->devs[i];
+        if (paused && d->ops->quiesce) /* nothing is in flight yet: quiet at once */
+            d->ops->quiesce(d);
         int r = d->ops->start ? d->ops->start(d, e) : 0;
         if (r < 0)
             return err_wrap(e, "start %s", d->ops->name);

@@ -348,6 +348,37 @@ TEST(quiesce)
     tv_vm_free(&t);
 }
 
+/* A machine that is restored paused: nothing moves before it is resumed. */
+TEST(start_paused)
+{
+    struct dstate_writer w;
+    begin();
+    CHECK(tv_activate(&t, FEATURES, 2));
+    CHECK(tv_save(&t, &w, NULL) == -EBUSY);
+    buf_free(&w.b);
+    offer(0);
+    struct test_vm old = t;
+    CHECK(tv_quiesce(&t) && tv_save(&t, &w, NULL) == 0);
+    for (unsigned again = 0; again < 2; again++) {
+        make();
+        memcpy(t.mem.host, old.mem.host, TEST_RAM);
+        memcpy(t.q, old.q, sizeof t.q);
+        CHECK(tv_load(&t, w.b.data, w.b.len, NULL) == 0);
+        buf_free(&w.b);
+        t.dev->ops->quiesce(t.dev);
+        CHECK(t.dev->quiet && t.dev->ops->start(t.dev, NULL) == 0);
+        tv_turn(&t, false);
+        CHECK(!dev->holding && t.dev->quiet);
+        CHECK(tv_save(&t, &w, NULL) == 0); /* and may be saved as it is */
+        tv_vm_free(&old);
+        old = t;
+    }
+    t.dev->ops->resume(t.dev);
+    CHECK(dev->holding);
+    buf_free(&w.b);
+    tv_vm_free(&t);
+}
+
 TEST(save_load)
 {
     struct dstate_writer w;
@@ -460,6 +491,7 @@ int main(void)
     RUN(reset_waits);
     RUN(broken);
     RUN(quiesce);
+    RUN(start_paused);
     RUN(save_load);
     RUN(forged_state);
     RUN(forged_index);
