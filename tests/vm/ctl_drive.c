@@ -3,16 +3,20 @@
  * Drives dormouse-vmm through its control socket as the daemon does: embryo,
  * boot, pause, save, restore, clones, sessions, refusals, ends. Runs on an
  * arm64 host with KVM (the emulated one in `make check-vm`).
- *     ctl_drive VMM KERNEL INITRD [DIR]      INITRD: tests/guests/ticker.c as /init
+ *     ctl_drive VMM KERNEL INITRD [DIR [HOSTILE]]
+ * INITRD: tests/guests/ticker.c as /init. HOSTILE: tests/guests/hostile.c.
  * With BENCH=N in the environment it restores N times from embryos and prints
  * the time from the order to its answer.
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/if.h>
+#include <linux/if_tun.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -33,7 +37,7 @@
 #define PORT_ECHO  5000u
 
 static struct {
-    const char *vmm, *kernel, *initrd;
+    const char *vmm, *kernel, *initrd, *hostile;
     char image[256], session[256], other[256], disk[256];
 } arg;
 
@@ -205,9 +209,28 @@ static int open_at(const char *path, int flags)
     return open(path, flags | O_CLOEXEC, 0644);
 }
 
-/* Everything but the network, which needs a tap. */
+/* A tap of our own, which goes with its descriptor; -1 when the host has none to give. */
+static int open_tap(void)
+{
+    struct ifreq ifr;
+    memset(&ifr, 0, sizeof ifr);
+    ifr.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR;
+    int fd = open_at("/dev/net/tun", O_RDWR | O_NONBLOCK);
+    if (fd >= 0 && ioctl(fd, (int)TUNSETIFF, &ifr) < 0) {
+        close(fd);
+        fd = -1;
+    }
+    return fd;
+}
+
 static void add_devices(struct ctl_machine *m, int *fds, size_t *nfds)
 {
+    static const uint8_t mac[6] = {2, 0, 0, 0, 0, 1};
+    int tap = open_tap();
+    m->has_net = tap >= 0;
+    memcpy(m->mac, mac, sizeof mac);
+    if (tap >= 0)
+        fds[(*nfds)++] = tap;
     m->ndisks = 1;
     m->disks[0].nlayers = 1;
     snprintf(m->disks[0].serial, sizeof m->disks[0].serial, "drive");
@@ -220,7 +243,7 @@ static int boot(struct vmm *v, struct ctl_machine *m)
     int console[2];
     if (pipe2(console, O_CLOEXEC) < 0)
         return errno;
-    int fds[4] = {open_at(arg.kernel, O_RDONLY), open_at(arg.initrd, O_RDONLY), console[1]};
+    int fds[6] = {open_at(arg.kernel, O_RDONLY), open_at(arg.initrd, O_RDONLY), console[1]};
     size_t n = 3;
     if (v->all)
         add_devices(m, fds, &n);
@@ -236,7 +259,7 @@ static int restore(struct vmm *v, struct ctl_machine *m, const char *image, cons
     int console[2];
     if (pipe2(console, O_CLOEXEC) < 0)
         return errno;
-    int fds[4] = {console[1], open_at(image, O_RDONLY)};
+    int fds[6] = {console[1], open_at(image, O_RDONLY)};
     size_t n = 2;
     if (session)
         fds[n++] = open_at(session, O_RDONLY);
@@ -582,6 +605,26 @@ TEST(all_devices_over_snapshots)
     CHECK(ended(&v) == CTL_EXIT_ERROR);
 }
 
+TEST(hostile_guest)
+{
+    static struct vmm v;
+    struct ctl_machine m = machine(2, "");
+    const char *kernel = arg.kernel;
+    int fd = open_at(arg.disk, O_RDWR | O_CREAT | O_TRUNC);
+    CHECK(fd >= 0 && ftruncate(fd, 1 << 20) == 0);
+    CHECK(pwrite(fd, "H", 1, 0) == 1 && pwrite(fd, "!", 1, 511) == 1);
+    close(fd);
+    if (!embryo(&v, 2))
+        return;
+    v.all = true;
+    arg.kernel = arg.hostile;
+    CHECK(boot(&v, &m) == 0);
+    arg.kernel = kernel;
+    CHECK(console_shows(&v, "hostile guest: survived"));
+    CHECK(!strstr(v.text, "not ok"));
+    CHECK(ended(&v) == CTL_EXIT_POWEROFF);
+}
+
 static uint64_t now_ns(void)
 {
     struct timespec ts;
@@ -632,7 +675,7 @@ static void bench(unsigned n)
 int main(int argc, char **argv)
 {
     if (argc < 4) {
-        fprintf(stderr, "usage: ctl_drive VMM KERNEL INITRD [DIR]\n");
+        fprintf(stderr, "usage: ctl_drive VMM KERNEL INITRD [DIR [HOSTILE]]\n");
         return 2;
     }
     const char *dir = argc > 4 ? argv[4] : "/tmp";
@@ -641,6 +684,7 @@ int main(int argc, char **argv)
     arg.vmm = argv[1];
     arg.kernel = argv[2];
     arg.initrd = argv[3];
+    arg.hostile = argc > 5 ? argv[5] : NULL;
     snprintf(arg.image, sizeof arg.image, "%s/drive.image", dir);
     snprintf(arg.session, sizeof arg.session, "%s/drive.session", dir);
     snprintf(arg.other, sizeof arg.other, "%s/drive.other", dir);
@@ -658,6 +702,8 @@ int main(int argc, char **argv)
     if (rounds)
         bench((unsigned)strtoul(rounds, NULL, 10));
     RUN(all_devices_over_snapshots);
+    if (arg.hostile)
+        RUN(hostile_guest);
     unlink(arg.disk);
     unlink(arg.image);
     unlink(arg.session);
