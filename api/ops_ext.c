@@ -19,7 +19,8 @@
 
 /* The bytes from `offset`; at most one step of them, then up to the end of a line. An offset
  * behind the end is answered from the start: the log was begun anew. */
-static int read_log(int fd, uint64_t offset, struct buf *ret, uint64_t *ret_next)
+static int read_log(int fd, uint64_t offset, struct buf *ret, uint64_t *ret_next,
+                    uint64_t *ret_size)
 {
     struct stat st;
     if (fstat(fd, &st) < 0)
@@ -35,6 +36,7 @@ static int read_log(int fd, uint64_t offset, struct buf *ret, uint64_t *ret_next
     const uint8_t *end = n == LOG_STEP ? memrchr(at, '\n', (size_t)n) : NULL;
     ret->len += end ? (size_t)(end + 1 - at) : (size_t)n;
     *ret_next = offset + ret->len;
+    *ret_size = MAX((uint64_t)st.st_size, *ret_next);
     return 0;
 }
 
@@ -42,13 +44,14 @@ static int read_log(int fd, uint64_t offset, struct buf *ret, uint64_t *ret_next
 static int answer_log(struct op *o, const char *id)
 {
     const json_t *from = json_object_get(o->in, "offset");
-    uint64_t next = 0;
-    char text[24];
+    uint64_t next = 0, size = 0;
+    char text[24], size_text[24];
     struct err e = ERR_INIT;
     AUTO_CLOSE int fd = -1;
     int r = id[0] ? fleet_log_open(o->api->fleet, id, &fd, &e) : -ENOENT;
     if (r == 0)
-        r = read_log(fd, from ? (uint64_t)json_integer_value(from) : 0, &o->res->body, &next);
+        r = read_log(fd, from ? (uint64_t)json_integer_value(from) : 0, &o->res->body, &next,
+                     &size);
     if (r < 0 && r != -ENOENT) {
         if (!e.num)
             err_sys(&e, -r, "read the log of %s", id);
@@ -57,6 +60,8 @@ static int answer_log(struct op *o, const char *id)
     o->res->content_type = "text/plain; charset=utf-8";
     snprintf(text, sizeof text, "%" PRIu64, next);
     http_res_header(o->res, "x-dormouse-next-offset", text);
+    snprintf(size_text, sizeof size_text, "%" PRIu64, size);
+    http_res_header(o->res, "x-dormouse-log-size", size_text);
     http_res_header(o->res, "X-Content-Type-Options", "nosniff");
     return 0;
 }

@@ -143,6 +143,7 @@ TEST(long_log)
     create_box();
     CHECK(get(LOG) == 200);
     CHECK(c.res.body.len == 65500); /* whole lines */
+    CHECK(has_header("x-dormouse-log-size: 200000\r\n"));
     CHECK(has_header("x-dormouse-next-offset: 65500\r\n"));
     memset(text, 'y', len); /* no line ends: goes on all the same */
     write_log(text, len);

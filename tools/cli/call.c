@@ -145,6 +145,8 @@ static int refused(struct cli *c, struct api_answer *a)
 static int unreachable(struct cli *c, int num, const struct err *e)
 {
     switch (num) {
+    case -EINTR:
+        return cli_fail_err(c, CLI_INTERRUPTED, "INTERRUPTED", e);
     case -ETIMEDOUT:
         return cli_fail_err(c, CLI_TIMEOUT, "TIMEOUT", e);
     case -EKEYREJECTED:
@@ -205,6 +207,7 @@ static int sign(struct cli *c, const struct api_request *r, struct signed_reques
 static void take_headers(const struct http_reply *reply, struct api_answer *ret)
 {
     const char *next = http_reply_header(reply, "x-dormouse-next-offset");
+    const char *size = http_reply_header(reply, "x-dormouse-log-size");
     const char *date = http_reply_header(reply, "date");
     struct tm tm = {.tm_mday = 1};
     const char *type = http_reply_header(reply, "x-amzn-errortype");
@@ -216,6 +219,8 @@ static void take_headers(const struct http_reply *reply, struct api_answer *ret)
     snprintf(ret->request, sizeof ret->request, "%.47s", id ? id : "");
     if (next && !parse_u64(next, 0, INT64_MAX, &ret->next_offset))
         ret->next_offset = 0;
+    if (size && !parse_u64(size, 0, INT64_MAX, &ret->log_size))
+        ret->log_size = 0;
     if (date && strptime(date, "%a, %d %b %Y %H:%M:%S GMT", &tm))
         ret->date = timegm(&tm);
 }
@@ -235,6 +240,7 @@ int cli_request(struct cli *c, const struct api_request *r, struct api_answer *r
     add(&s.req, "Host", c->set.authority);
     if (r->content_type)
         add(&s.req, "Content-Type", r->content_type);
+    c->api.wake_fd = c->sigfd;
     rc = r->plain ? CLI_OK : sign(c, r, &s);
     if (rc == CLI_OK) {
         add(&s.req, "User-Agent", "dormouse/" DORMOUSE_VERSION);

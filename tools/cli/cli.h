@@ -79,6 +79,7 @@ void cli_step(const struct cli *c, const char *what, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 /* Pretty JSON on stdout, with times as RFC 3339. */
 int cli_print_json(struct cli *c, const json_t *v);
+int cli_print_new_json(struct cli *c, json_t *v); /* and frees it */
 /* stdout could take everything. */
 int cli_flush(struct cli *c);
 
@@ -92,6 +93,7 @@ struct api_answer {
     int status;
     struct buf body;
     uint64_t next_offset;        /* x-dormouse-next-offset */
+    uint64_t log_size;           /* x-dormouse-log-size */
     int64_t date;                /* the peer's clock, epoch seconds, 0 = not said */
     char error[64], request[48]; /* x-amzn-errortype, x-amzn-requestid */
 };
@@ -140,7 +142,8 @@ struct log_follow {
     struct buf *all; /* NULL, or where everything is collected */
     bool dim;
 };
-int log_read(struct cli *c, struct log_follow *l, bool *ret_more);
+/* One step; *ret_size: how long the log was then. */
+int log_read(struct cli *c, struct log_follow *l, uint64_t *ret_size);
 void log_end(struct log_follow *l);
 
 /* A token for the microVM; allowed is the API's list of ports. */
@@ -167,11 +170,13 @@ struct run_wish {
 };
 int run_vm(struct cli *c, const struct run_wish *w, struct started *ret);
 
-#define CLI_COMMANDS(X)                                                              \
-    X(images)                                                                        \
-    X(ps)                                                                            \
-    X(build) X(run) X(curl) X(token) X(logs) X(suspend) X(resume) X(terminate) X(rm) \
-        X(inspect) X(deploy) X(host) X(doctor) X(env) X(version) X(help)
+#define CLI_COMMANDS(X)                                                                   \
+    X(images)                                                                             \
+    X(ps)                                                                                 \
+    X(build)                                                                              \
+    X(run)                                                                                \
+    X(curl) X(token) X(logs) X(suspend) X(resume) X(terminate) X(rm) X(inspect) X(deploy) \
+        X(host) X(doctor) X(env) X(version) X(help)
 #define X(name)                                    \
     int cmd_##name(struct cli *c, struct args *a); \
     extern const struct opt opts_##name[];

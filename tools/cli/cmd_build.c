@@ -302,9 +302,9 @@ static int follow(struct cli *c, const struct image_ref *ref, const struct built
     wait_begin(c);
     int rc = CLI_OK;
     for (bool over = false; rc == CLI_OK;) {
-        bool more = false;
-        rc = log_read(c, &l, &more);
-        if (rc || more)
+        uint64_t size = 0;
+        rc = log_read(c, &l, &size);
+        if (rc || l.offset < size)
             continue;
         if (over)
             break;
@@ -371,7 +371,8 @@ int cmd_build(struct cli *c, struct args *a)
     if (rc)
         return rc;
     if (c->json)
-        return cli_print_json(c, json_pack("{s:s, s:s}", "name", b.name, "version", b.version));
+        return cli_print_new_json(
+            c, json_pack("{s:s, s:s}", "name", b.name, "version", b.version));
     printf("%s:%s\n", b.name, b.version);
     return CLI_OK;
 }

@@ -111,7 +111,7 @@ int cmd_token(struct cli *c, struct args *a)
     if (rc)
         return rc;
     if (c->json)
-        return cli_print_json(c, json_pack("{s:{s:s}}", "authToken", TOKEN_HEADER, token));
+        return cli_print_new_json(c, json_pack("{s:{s:s}}", "authToken", TOKEN_HEADER, token));
     puts(token);
     return CLI_OK;
 }

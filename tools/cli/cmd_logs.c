@@ -58,7 +58,7 @@ static void print_dim(FILE *to, const struct buf *b)
     }
 }
 
-int log_read(struct cli *c, struct log_follow *l, bool *ret_more)
+int log_read(struct cli *c, struct log_follow *l, uint64_t *ret_size)
 {
     AUTO(api_answer_free) struct api_answer a;
     char query[40];
@@ -73,7 +73,7 @@ int log_read(struct cli *c, struct log_follow *l, bool *ret_more)
     if (rc)
         return rc;
     l->offset = a.next_offset;
-    *ret_more = a.body.len > 0;
+    *ret_size = a.log_size;
     if (!a.body.len)
         return CLI_OK;
     keep_tail(l, &a.body);
@@ -154,11 +154,15 @@ static bool is_over(const char *state)
     return false;
 }
 
+/* Up to where the log ended at the first look: it may grow as fast as it is read. */
 static int all_of_it(struct cli *c, struct log_follow *l)
 {
-    int rc = CLI_OK;
-    for (bool more = true; rc == CLI_OK && more;)
-        rc = log_read(c, l, &more);
+    uint64_t end = 0, now;
+    int rc = log_read(c, l, &end);
+    for (uint64_t last = 0; rc == CLI_OK && l->offset < end && l->offset > last;) {
+        last = l->offset;
+        rc = log_read(c, l, &now);
+    }
     return rc;
 }
 

@@ -82,7 +82,8 @@ static int print_table(struct cli *c, const json_t *all)
     table_format(&t, &b);
     if (b.bad)
         return cli_fail(c, CLI_FAILED, "OUT_OF_MEMORY", "out of memory");
-    fwrite(b.data, 1, b.len, stdout);
+    if (b.len)
+        fwrite(b.data, 1, b.len, stdout);
     if (t.nrows == 0)
         fprintf(stderr, "No microVMs. Start one: dormouse run IMAGE\n");
     return CLI_OK;

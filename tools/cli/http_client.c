@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,7 +22,7 @@
 int http_client_init(struct http_client *hc, struct tls_client *tls, const char *authority,
                      struct err *e)
 {
-    *hc = (struct http_client){.tls = tls, .port = 443};
+    *hc = (struct http_client){.tls = tls, .port = 443, .wake_fd = -1};
     snprintf(hc->authority, sizeof hc->authority, "%s", authority);
     return authority_split(authority, hc->host, &hc->port, e);
 }
@@ -84,6 +85,23 @@ static int send_file(struct conn *c, const struct http_body *body, struct err *e
     return 0;
 }
 
+/* 0, -EINTR, -ETIMEDOUT, -errno. */
+static int wait_reply(const struct http_client *hc, int64_t deadline)
+{
+    struct pollfd p[2] = {{.fd = hc->c->fd, .events = hc->c->want},
+                          {.fd = hc->wake_fd, .events = POLLIN}};
+    for (;;) {
+        int64_t left = deadline - clock_ms();
+        if (left <= 0)
+            return -ETIMEDOUT;
+        int n = poll(p, 2, (int)MIN(left, (int64_t)3600000));
+        if (n > 0)
+            return p[1].revents ? -EINTR : 0;
+        if (n < 0 && errno != EINTR)
+            return -errno;
+    }
+}
+
 static int send_once(struct http_client *hc, const struct buf *head,
                      const struct http_body *body, bool no_body, int limit_ms,
                      struct http_reply *ret, struct err *e)
@@ -105,7 +123,9 @@ static int send_once(struct http_client *hc, const struct buf *head,
         if (n == 0)
             return 0;
         if (n == -EAGAIN)
-            n = conn_wait(hc->c, hc->c->want, deadline);
+            n = wait_reply(hc, deadline);
+        if (n == -EINTR)
+            return err_set(e, EINTR, "interrupted");
         if (n == -ETIMEDOUT)
             return err_set(e, ETIMEDOUT, "no answer within %d s", limit_ms / 1000);
         if (n == -ENODATA)

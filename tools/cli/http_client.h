@@ -18,7 +18,8 @@ struct http_client {
     uint16_t port;
     struct conn *c;
     struct http1 *h;
-    bool used; /* a reply came over this connection */
+    bool used;   /* a reply came over this connection */
+    int wake_fd; /* ends a wait for a reply with -EINTR when readable; -1: none */
 };
 
 /* A body is bytes in memory, or `size` bytes of a file from its start. */

@@ -146,6 +146,13 @@ static void times_for_people(json_t *v)
     }
 }
 
+int cli_print_new_json(struct cli *c, json_t *v)
+{
+    int rc = cli_print_json(c, v);
+    json_decref(v);
+    return rc;
+}
+
 int cli_print_json(struct cli *c, const json_t *v)
 {
     json_t *copy = json_deep_copy(v);
