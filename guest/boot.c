@@ -70,20 +70,28 @@ static int open_control(const char *name, int flags)
     return open(path, flags | O_CLOEXEC);
 }
 
+/* All controllers in one write, which is cheap; a kernel without one of them refuses that. */
+static void enable_controllers(const char *path)
+{
+    static const char *const each[] = {"+cpu", "+cpuset", "+io", "+memory", "+pids"};
+    if (write_file(path, "+cpu +cpuset +io +memory +pids") == 0)
+        return;
+    for (size_t i = 0; i < ARRAY_LEN(each); i++)
+        write_file(path, each[i]);
+}
+
 /* /app is frozen and killed as a whole. Inside, /app/main is what the application sees as its
  * root group, so that it may divide it, and /app/exec holds commands run beside it. */
 int boot_cgroups(struct init *in)
 {
-    static const char *const controllers[] = {"+cpu", "+memory", "+pids", "+io", "+cpuset"};
-    static const char *const dirs[] = {CGROUP_DIR, CGROUP_DIR "/main", CGROUP_DIR "/exec"};
     struct freezer *fr = &in->freezer;
-    for (size_t i = 0; i < ARRAY_LEN(dirs); i++)
-        if (mkdir(dirs[i], 0755) < 0 && errno != EEXIST)
-            return -errno;
-    for (size_t i = 0; i < ARRAY_LEN(controllers); i++) {
-        if (write_file("/sys/fs/cgroup/cgroup.subtree_control", controllers[i]) == 0)
-            write_file(CGROUP_DIR "/cgroup.subtree_control", controllers[i]);
-    }
+    enable_controllers("/sys/fs/cgroup/cgroup.subtree_control");
+    if (mkdir(CGROUP_DIR, 0755) < 0 && errno != EEXIST)
+        return -errno;
+    enable_controllers(CGROUP_DIR "/cgroup.subtree_control");
+    if ((mkdir(CGROUP_DIR "/main", 0755) < 0 || mkdir(CGROUP_DIR "/exec", 0755) < 0) &&
+        errno != EEXIST)
+        return -errno;
     fr->freeze = open_control("cgroup.freeze", O_WRONLY);
     fr->kill = open_control("cgroup.kill", O_WRONLY);
     fr->events_fd = open_control("cgroup.events", O_RDONLY);

@@ -57,6 +57,15 @@ static void make_node(const char *path, unsigned mode, unsigned maj, unsigned mi
         chmod(path, mode);
 }
 
+static void make_loops(void)
+{
+    char path[] = "/dev/loop0";
+    for (unsigned i = 0; i < 8; i++) {
+        path[sizeof(path) - 2] = (char)('0' + i);
+        mknod(path, S_IFBLK | 0660, makedev(7, i));
+    }
+}
+
 static int make_dev(const struct plan *plan, struct fail *f)
 {
     static const struct {
@@ -78,12 +87,13 @@ static int make_dev(const struct plan *plan, struct fail *f)
     int r = mount_at("tmpfs", "/dev", MS_NOSUID | MS_STRICTATIME, "mode=755,size=64k", f);
     if (r < 0)
         return r;
-    mkdir("/dev/net", 0755);
+    if (plan->caps_all) {
+        mkdir("/dev/net", 0755);
+        make_loops();
+    }
     for (size_t i = 0; i < ARRAY_LEN(nodes); i++)
         if (!nodes[i].all || plan->caps_all)
             make_node(nodes[i].name, nodes[i].mode, nodes[i].maj, nodes[i].min);
-    if (!plan->caps_all)
-        rmdir("/dev/net");
     for (size_t i = 0; i < ARRAY_LEN(links); i++)
         if (symlink(links[i][0], links[i][1]) < 0)
             return fail_sys(f, errno, "make %s", links[i][1]);
@@ -134,7 +144,12 @@ static int mount_kernel(const struct plan *plan, struct fail *f)
         return fail_sys(f, errno, "make a cgroup namespace");
     if (mount("cgroup2", "/sys/fs/cgroup", "cgroup2", safe, "nsdelegate") < 0 && plan->caps_all)
         return fail_sys(f, errno, "mount cgroup2 on /sys/fs/cgroup");
-    if (!plan->caps_all) {
+    if (plan->caps_all) {
+        /* A group with processes in it cannot be divided: the root of the view is left empty,
+         * so that a container engine finds it as on a host. */
+        mkdir("/sys/fs/cgroup/app", 0755);
+        write_file("/sys/fs/cgroup/app/cgroup.procs", "0");
+    } else {
         read_only("/sys/fs/cgroup", safe);
         read_only("/sys", safe);
         mask_paths();

@@ -2,13 +2,17 @@
 /* See guest_client.h. */
 #include "guest_client.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/if_tun.h>
+#include <net/if.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -114,14 +118,55 @@ static bool begin(struct guest *g, const struct setup *s)
     return false;
 }
 
-static struct ctl_machine machine(const struct disk *disks, unsigned n, int *fds, size_t *nfds)
+static int set_address(int sock, const char *name, const char *text)
 {
+    struct ifreq req;
+    struct sockaddr_in a = {.sin_family = AF_INET};
+    memset(&req, 0, sizeof req);
+    snprintf(req.ifr_name, sizeof req.ifr_name, "%s", name);
+    inet_pton(AF_INET, text, &a.sin_addr);
+    memcpy(&req.ifr_addr, &a, sizeof a);
+    if (ioctl(sock, (int)SIOCSIFADDR, &req) < 0)
+        return -1;
+    inet_pton(AF_INET, "255.255.255.0", &a.sin_addr);
+    memcpy(&req.ifr_netmask, &a, sizeof a);
+    return ioctl(sock, (int)SIOCSIFNETMASK, &req);
+}
+
+int make_tap(uint8_t mac[6])
+{
+    struct ifreq req;
+    int tap = open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK);
+    int sock = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    memset(&req, 0, sizeof req);
+    snprintf(req.ifr_name, sizeof req.ifr_name, "gt0");
+    req.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR;
+    if (tap < 0 || ioctl(tap, (int)TUNSETIFF, &req) < 0 ||
+        set_address(sock, "gt0", "10.9.0.254") < 0 ||
+        set_address(sock, "gt0:1", "10.9.0.253") < 0)
+        return -1;
+    req.ifr_flags = IFF_UP | IFF_RUNNING;
+    if (ioctl(sock, (int)SIOCSIFFLAGS, &req) < 0 || ioctl(sock, (int)SIOCGIFHWADDR, &req) < 0)
+        return -1;
+    memcpy(mac, req.ifr_hwaddr.sa_data, 6);
+    close(sock);
+    return tap;
+}
+
+static struct ctl_machine machine(const struct setup *s, const struct disk *disks, unsigned n,
+                                  int *fds, size_t *nfds)
+{
+    static const uint8_t mac[6] = {0x02, 0x64, 0x6d, 0, 0, 2};
     struct ctl_machine m;
     memset(&m, 0, sizeof m);
     m.version = CTL_VERSION;
     m.vcpus = 1;
     m.mem_bytes = MEM;
     m.has_vsock = m.has_rng = m.has_balloon = 1;
+    memcpy(m.mac, mac, sizeof m.mac);
+    m.has_net = s->tap > 0;
+    if (s->tap > 0)
+        fds[(*nfds)++] = fcntl(s->tap, F_DUPFD_CLOEXEC, 10);
     m.ndisks = n;
     for (unsigned i = 0; i < n; i++) {
         bool ro = disks[i].read_only;
@@ -174,7 +219,7 @@ bool guest_boot(struct guest *g, const struct setup *s, const struct disk *disks
     fds[0] = open(s->kernel, O_RDONLY | O_CLOEXEC);
     fds[1] = open(s->initrd, O_RDONLY | O_CLOEXEC);
     fds[2] = console_pipe(g);
-    struct ctl_machine m = machine(disks, n, fds, &nfds);
+    struct ctl_machine m = machine(s, disks, n, fds, &nfds);
     return run(g, CTL_BOOT, &m, fds, nfds);
 }
 
@@ -189,7 +234,7 @@ bool guest_restore(struct guest *g, const struct setup *s, const struct disk *di
     fds[nfds++] = open(image, O_RDONLY | O_CLOEXEC);
     if (session)
         fds[nfds++] = open(session, O_RDONLY | O_CLOEXEC);
-    struct ctl_machine m = machine(disks, n, fds, &nfds);
+    struct ctl_machine m = machine(s, disks, n, fds, &nfds);
     m.nmem_layers = session ? 2 : 1;
     return run(g, CTL_RESTORE, &m, fds, nfds);
 }

@@ -49,7 +49,11 @@ struct disk {
 
 struct setup {
     const char *vmm, *kernel, *initrd;
+    int tap; /* 0: a machine without network */
 };
+
+/* Makes a tap with the addresses 10.9.0.254 and 10.9.0.253 and gives its MAC; -1 on failure. */
+int make_tap(uint8_t mac[6]);
 
 bool guest_boot(struct guest *g, const struct setup *s, const struct disk *disks, unsigned n);
 bool guest_restore(struct guest *g, const struct setup *s, const struct disk *disks, unsigned n,

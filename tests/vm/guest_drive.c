@@ -7,10 +7,14 @@
  * ROOT is an ext4 image whose /bin/sh and verbs are tests/guests/payload.c, with
  * a user web:1000:1001 that is also in the group extra:2000.
  */
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <sys/random.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -100,12 +104,12 @@ static uint64_t clock_ns(void)
     return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }
 
-static bool restored(struct guest *m, bool fresh, uint64_t generation, const char *name)
+static struct tlv_writer restore_fields(bool fresh, uint64_t generation, const char *name)
 {
     uint8_t entropy[64];
     struct tlv_writer w = fields();
     if (getrandom(entropy, sizeof entropy, 0) < 0)
-        return false;
+        abort();
     tlv_put_u64(&w, GP_T_GENERATION, generation);
     tlv_put_u64(&w, GP_T_REALTIME_NS, clock_ns());
     tlv_put_bytes(&w, GP_T_ENTROPY, entropy, sizeof entropy);
@@ -113,6 +117,12 @@ static bool restored(struct guest *m, bool fresh, uint64_t generation, const cha
     tlv_put_str(&w, GP_T_VM_ID, name);
     tlv_put_str(&w, GP_T_ENDPOINT, "host.example");
     tlv_put_str(&w, GP_T_HOSTNAME, name);
+    return w;
+}
+
+static bool restored(struct guest *m, bool fresh, uint64_t generation, const char *name)
+{
+    struct tlv_writer w = restore_fields(fresh, generation, name);
     return CHECK(guest_ok(m, GP_RESTORED, &w));
 }
 
@@ -234,11 +244,13 @@ TEST(all_capabilities)
         return;
     args(&w, ARGS("sh", "-c",
                   "cat /proc/self/status ; write /proc/sys/vm/swappiness 10 ; ls /dev ; "
-                  "write /sys/fs/cgroup/cgroup.max.depth 5 ; echo done"));
+                  "cat /proc/self/cgroup ; write /sys/fs/cgroup/cgroup.subtree_control +pids "
+                  "+memory ; echo done"));
     tlv_put_u32(&w, GP_T_CAPS_ALL, 1);
     CHECK(guest_ok(&g, GP_START, &w));
     CHECK(guest_exited(&g) && g.exited.exit_status == 0);
     CHECK(has("CapEff:\t000001ffffffffff") && has("NoNewPrivs:\t0") && has(" fuse\n"));
+    CHECK(has("1 0::/app\n") && has(" loop7\n"));
     CHECK(!strstr(g.text, "\n2 "));
     CHECK(guest_kill(&g));
 }
@@ -561,7 +573,8 @@ TEST(frozen_goes_on)
     CHECK(guest_ask(&g, GP_RESTORED, &w) && g.answer.num == EINVAL); /* and stays frozen */
     CHECK(guest_ok(&g, GP_THAW, NULL));
     CHECK(guest_line(&g, from, "tick "));
-    for (uint64_t i = 1; i < 4; i++) { /* what a restore costs without a restore's page faults */
+    for (uint64_t i = 1; i < 4;
+         i++) { /* what a restore costs without a restore's page faults */
         freeze(&g, 0);
         uint64_t before = clock_ns();
         restored(&g, true, i, "again");
@@ -569,6 +582,150 @@ TEST(frozen_goes_on)
                (unsigned long long)(clock_ns() - before) / 1000);
     }
     CHECK(guest_kill(&g));
+}
+
+TEST(logs_held_back)
+{
+    if (!machine_up(&g))
+        return;
+    g.hold_logs = true; /* the host takes nothing: the application has to wait */
+    if (!start(&g, ARGS("sh", "-c", "lines 40000 ; write /tmp/finished yes ; sleep")))
+        return;
+    /* 0.8 MB do not fit into pipe, ring and stream: the program cannot have come to its end */
+    for (int i = 0; i < 20; i++)
+        CHECK(guest_ask(&g, GP_STATS, NULL));
+    CHECK(!run_in(&g, ARGS("cat", "/tmp/finished")));
+    CHECK(guest_ok(&g, GP_STATS, NULL) && g.answer.procs == 1);
+    g.hold_logs = false;
+    bool more = true;
+    while (more && g.last_seq < 40000) { /* the text does not fit here either: numbers do */
+        g.text_len = 0;
+        g.text[0] = '\0';
+        more = guest_line(&g, 0, "line ");
+    }
+    CHECK(g.last_seq >= 40000);
+    CHECK(g.gaps == 0);
+    CHECK(guest_kill(&g));
+}
+
+/* ---- network ---- */
+
+static void net_fields(struct tlv_writer *w, uint8_t last_byte, const uint8_t mac[6])
+{
+    tlv_put_bytes(w, GP_T_IP, ((const uint8_t[]){10, 9, 0, last_byte}), 4);
+    tlv_put_u32(w, GP_T_PREFIX, 32);
+    tlv_put_bytes(w, GP_T_GATEWAY, ((const uint8_t[]){10, 9, 0, 254}), 4);
+    tlv_put_bytes(w, GP_T_HOST_MAC, mac, 6);
+    tlv_put_bytes(w, GP_T_DNS, ((const uint8_t[]){10, 9, 0, 254}), 4);
+}
+
+static int host_socket(int type, const char *ip, uint16_t port, struct sockaddr_in *a)
+{
+    int one = 1, fd = socket(AF_INET, type | SOCK_CLOEXEC, 0);
+    *a = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons(port)};
+    inet_pton(AF_INET, ip, &a->sin_addr);
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+    return fd;
+}
+
+static int host_listen(int type, const char *ip, uint16_t port)
+{
+    struct sockaddr_in a;
+    int fd = host_socket(type, ip, port, &a);
+    if (bind(fd, (struct sockaddr *)&a, sizeof a) < 0 ||
+        (type == SOCK_STREAM && listen(fd, 8) < 0))
+        return -1;
+    return fd;
+}
+
+/* True when the application on 8080 answers at this address within the time. */
+static bool serves(const char *ip, int ms)
+{
+    static const char ask[] = "GET /x HTTP/1.1\r\nHost: a\r\n\r\n";
+    struct sockaddr_in a;
+    char reply[128];
+    int fd = host_socket(SOCK_STREAM | SOCK_NONBLOCK, ip, 8080, &a);
+    struct pollfd p = {.fd = fd, .events = POLLOUT};
+    bool ok = (connect(fd, (struct sockaddr *)&a, sizeof a) == 0 || errno == EINPROGRESS) &&
+              poll(&p, 1, ms) == 1 && write(fd, ask, sizeof ask - 1) > 0;
+    p.events = POLLIN;
+    ok = ok && poll(&p, 1, ms) == 1 && read(fd, reply, sizeof reply) > 12 &&
+         strncmp(reply, "HTTP/1.1 200", 12) == 0;
+    close(fd);
+    return ok;
+}
+
+TEST(network)
+{
+    uint8_t mac[6];
+    char buf[64];
+    struct ctl_saved saved;
+    struct disk d = root_disk(arg.disk);
+    arg.s.tap = make_tap(mac);
+    if (!CHECK(arg.s.tap > 0) || !machine_up(&g))
+        return;
+    int gateway = host_listen(SOCK_STREAM, "10.9.0.254", 7000);
+    int other = host_listen(SOCK_STREAM, "10.9.0.253", 7000);
+    int udp = host_listen(SOCK_DGRAM, "10.9.0.254", 53);
+    CHECK(gateway >= 0 && other >= 0 && udp >= 0);
+    struct tlv_writer w = fields();
+    net_fields(&w, 2, mac);
+    tlv_put_str(&w, GP_T_HOSTNAME, "netted");
+    CHECK(guest_ok(&g, GP_NET, &w));
+    CHECK(guest_ok(&g, GP_NET, &w)); /* again is nothing */
+    if (!start(&g, ARGS("sh", "-c",
+                        "cat /etc/resolv.conf /etc/hosts ; udp 10.9.0.254 53 ping ; "
+                        "connect 10.9.0.254 7000 gw & connect 10.9.0.253 7000 other & "
+                        "http 8080")))
+        return;
+    struct sockaddr_in from;
+    socklen_t from_len = sizeof from;
+    CHECK(recvfrom(udp, buf, sizeof buf, 0, (struct sockaddr *)&from, &from_len) == 4);
+    CHECK(from.sin_addr.s_addr == htonl(0x0a090002));
+    CHECK(sendto(udp, "pong", 4, 0, (struct sockaddr *)&from, from_len) == 4);
+    CHECK(guest_line(&g, 0, "1 got pong"));
+    CHECK(has("1 nameserver 10.9.0.254\n") && has("1 10.9.0.2\tfirst\n"));
+    int to_gateway = accept(gateway, NULL, NULL), to_other = accept(other, NULL, NULL);
+    CHECK(read(to_gateway, buf, sizeof buf) == 2 && read(to_other, buf, sizeof buf) == 5);
+    CHECK(guest_line(&g, 0, "listening"));
+    CHECK(serves("10.9.0.2", 5000));
+
+    /* a resume: what the host's proxy may still hold goes on, the rest ends at once */
+    freeze(&g, 1);
+    CHECK(guest_save(&g, arg.image, CTL_SAVE_FULL, &saved));
+    CHECK(guest_kill(&g));
+    if (!CHECK(guest_restore(&g, &arg.s, &d, 1, arg.image, NULL)))
+        return;
+    w = restore_fields(false, 1, "netted");
+    net_fields(&w, 2, mac);
+    uint64_t before = clock_ns();
+    CHECK(guest_ok(&g, GP_RESTORED, &w));
+    printf("# GP_RESTORED with network took %llu us of host time\n",
+           (unsigned long long)(clock_ns() - before) / 1000);
+    CHECK(guest_line(&g, 0, "connection ended: "));
+    CHECK(has("connection ended: Connection aborted\n"));
+    CHECK(write(to_gateway, "still", 5) == 5);
+    CHECK(guest_line(&g, 0, "1 got still"));
+    CHECK(serves("10.9.0.2", 5000));
+    CHECK(guest_kill(&g));
+
+    /* a fresh run at another address: nothing goes on, but the listener does */
+    if (!CHECK(guest_restore(&g, &arg.s, &d, 1, arg.image, NULL)))
+        return;
+    w = restore_fields(true, 2, "fresh");
+    net_fields(&w, 3, mac);
+    CHECK(guest_ok(&g, GP_RESTORED, &w));
+    CHECK(guest_line(&g, 0, "connection ended: "));
+    size_t first = (size_t)(strstr(g.text, "connection ended: ") - g.text) + 5;
+    CHECK(guest_line(&g, first, "connection ended: "));
+    CHECK(serves("10.9.0.3", 5000));
+    CHECK(!serves("10.9.0.2", 300));
+    CHECK(run_in(&g, ARGS("cat", "/etc/hosts")) && strstr(out, "10.9.0.3\tfresh\n"));
+    CHECK(guest_kill(&g));
+    const int fds[] = {gateway, other, udp, to_gateway, to_other, arg.s.tap};
+    for (size_t i = 0; i < sizeof fds / sizeof fds[0]; i++)
+        close(fds[i]);
+    arg.s.tap = 0;
 }
 
 /* ---- builds ---- */
@@ -748,7 +905,7 @@ int main(int argc, char **argv)
         return 2;
     }
     const char *dir = argc > 5 ? argv[5] : "/tmp", *only = getenv("ONLY");
-    arg.s = (struct setup){argv[1], argv[2], argv[3]};
+    arg.s = (struct setup){argv[1], argv[2], argv[3], 0};
     arg.root = argv[4];
     const struct {
         char *path;
@@ -775,7 +932,9 @@ int main(int argc, char **argv)
     MAYBE(files);
     MAYBE(forward);
     MAYBE(frozen_goes_on);
+    MAYBE(logs_held_back);
     MAYBE(image_and_clones);
+    MAYBE(network);
     MAYBE(build);
     MAYBE(bad_contexts);
     return TAP_DONE();
