@@ -5,7 +5,8 @@
  * started operations end in random order and remembers every write until a
  * later fsync has covered it. At a crash some of the others, torn at sectors,
  * reach the disk. Then every sector has to hold what was last flushed or
- * something written since: never zeros, never the leftovers of another layer.
+ * something written since: never zeros that nobody wrote, never the leftovers of
+ * another layer. The same again with operations that fail or do less.
  */
 #include "../../hypervisor/virtio_blk.h"
 
@@ -167,25 +168,58 @@ void ring_on_kick(struct ring *r, void (*kicked)(void *ctx), void *ctx)
     r->ctx = ctx;
 }
 
+static bool faults;      /* some operations go wrong */
+static bool sync_failed; /* an fsync has */
+static bool no_holes;    /* the file system has no holes */
+
+/* Pretends that less, or nothing, was possible. */
+static unsigned limit_len(unsigned len)
+{
+    if (!faults || random() % 12)
+        return len;
+    return random() % 2 ? 0 : (unsigned)random() % len / SECTOR * SECTOR;
+}
+
+static int write_some(const struct fake *f)
+{
+    unsigned total = 0, done = 0;
+    for (unsigned i = 0; i < f->n; i++)
+        total += (unsigned)f->iov[i].iov_len;
+    total = limit_len(total);
+    for (unsigned i = 0; i < f->n && done < total; i++) {
+        unsigned len = MIN((unsigned)f->iov[i].iov_len, total - done);
+        CHECK(fd_pwrite_full(f->fd, f->iov[i].iov_base, len, f->off + done) == 0);
+        remember(f->off + done, f->iov[i].iov_base, len);
+        done += len;
+    }
+    return done ? (int)done : -ENOSPC;
+}
+
 static int perform(const struct fake *f)
 {
     ssize_t n;
     switch (f->kind) {
     case READ:
+        if (faults && random() % 40 == 0)
+            return -EIO;
         n = preadv(f->fd, f->iov, (int)f->n, (off_t)f->off);
         return n < 0 ? -errno : (int)n;
     case WRITE:
-        n = pwritev(f->fd, f->iov, (int)f->n, (off_t)f->off);
-        for (unsigned i = 0, done = 0; i < f->n; done += (unsigned)f->iov[i++].iov_len)
-            remember(f->off + done, f->iov[i].iov_base, (uint32_t)f->iov[i].iov_len);
-        return n < 0 ? -errno : (int)n;
+        return write_some(f);
     case PUNCH: {
+        if (no_holes)
+            return -EOPNOTSUPP;
         uint8_t *zeros = calloc(1, f->len);
         CHECK(fd_pwrite_full(f->fd, zeros, f->len, f->off) == 0);
         remember(f->off, zeros, (uint32_t)f->len);
         free(zeros);
         return 0;
     }
+    case SYNC:
+        if (!faults || random() % 60)
+            return 0;
+        sync_failed = true;
+        return -EIO;
     default:
         return 0;
     }
@@ -207,7 +241,7 @@ int ring_turn(struct ring *r, bool wait, struct err *e)
     struct fake f = r->ops[i];
     r->ops[i] = r->ops[--r->n];
     int res = perform(&f);
-    if (f.kind == SYNC) {
+    if (f.kind == SYNC && res == 0) {
         for (unsigned k = 0; k < f.covers; k++)
             apply(durable, &pending[k], false);
         forget(f.covers);
@@ -228,6 +262,7 @@ static struct {
     uint32_t flushed; /* this version or a later one must be there */
     uint32_t last;    /* newest version ever sent */
     uint32_t done;    /* newest version the guest knows is written */
+    uint32_t zeroed;  /* newest version that was zeros */
 } sectors[SECTORS];
 
 static void fill_sector(uint8_t *p, uint32_t sector, uint32_t version)
@@ -240,7 +275,11 @@ static void fill_sector(uint8_t *p, uint32_t sector, uint32_t version)
 
 static bool sector_ok(const uint8_t *p, uint32_t sector, uint32_t *version)
 {
-    uint8_t want[SECTOR];
+    uint8_t want[SECTOR] = {0};
+    if (memcmp(p, want, SECTOR) == 0) {
+        *version = sectors[sector].zeroed;
+        return *version > 0 && *version >= sectors[sector].flushed;
+    }
     *version = get_le32(p + 4);
     fill_sector(want, sector, *version);
     return memcmp(p, want, SECTOR) == 0 && *version >= sectors[sector].flushed &&
@@ -255,7 +294,7 @@ static int base_fd;
 
 #define SLOTS 4u
 static struct slot {
-    bool busy, flush;
+    bool busy, flush, zero;
     uint16_t head;
     uint32_t sector, n;
     uint32_t upto[SECTORS]; /* flush: what was done when it was sent */
@@ -285,6 +324,7 @@ static void issue(unsigned i)
     uint64_t data = slot_at(i) + 0x1000, status = slot_at(i) + 0x800;
     memset(h, 0, 16);
     s->flush = random() % 6 == 0;
+    s->zero = random() % 6 == 0;
     s->sector = (uint32_t)random() % SECTORS;
     s->n = 1 + (uint32_t)random() % (random() % 3 ? 10 : 60);
     s->n = MIN(s->n, SECTORS - s->sector);
@@ -299,14 +339,22 @@ static void issue(unsigned i)
         for (unsigned k = 0; k < SECTORS; k++)
             s->upto[k] = sectors[k].done;
     } else {
-        put_le32(h, 1);
+        put_le32(h, s->zero ? 13 : 1);
         put_le64(h + 8, s->sector);
         versions++;
         for (uint32_t k = 0; k < s->n; k++) {
-            fill_sector(tv_at(&t, data + k * SECTOR), s->sector + k, versions);
+            if (!s->zero)
+                fill_sector(tv_at(&t, data + k * SECTOR), s->sector + k, versions);
+            else
+                sectors[s->sector + k].zeroed = versions;
             sectors[s->sector + k].last = versions;
         }
-        b[n++] = (struct test_buf){data, s->n * SECTOR, false};
+        if (s->zero) {
+            memset(tv_at(&t, data), 0, 16);
+            put_le64(tv_at(&t, data), s->sector);
+            put_le32(tv_at(&t, data) + 8, s->n);
+        }
+        b[n++] = (struct test_buf){data, s->zero ? 16 : s->n * SECTOR, false};
     }
     b[n++] = (struct test_buf){status, 1, true};
     s->head = tv_add(&t, 0, b, n);
@@ -321,8 +369,13 @@ static void collect(void)
             struct slot *s = &slots[i];
             if (!s->busy || s->head != id)
                 continue;
-            CHECK(*tv_at(&t, slot_at(i) + 0x800) == 0);
+            uint8_t status = *tv_at(&t, slot_at(i) + 0x800);
             s->busy = false;
+            CHECK(status == 0 || (faults && status == 1));
+            /* An fsync that failed may have lost anything: nothing is safe any more. */
+            CHECK(!s->flush || status != 0 || !sync_failed);
+            if (status != 0)
+                continue;
             for (uint32_t k = 0; k < SECTORS; k++) {
                 if (s->flush)
                     sectors[k].flushed = MAX(sectors[k].flushed, s->upto[k]);
@@ -337,7 +390,7 @@ static void collect(void)
 static bool check_disk(const uint8_t *image, uint32_t *found)
 {
     int fd = memfd_create("after", MFD_CLOEXEC);
-    struct overlay *o;
+    struct overlay *o = NULL;
     bool ok = fd >= 0 && fd_pwrite_full(fd, image, FILE_LEN, 0) == 0 &&
               overlay_open(&o, fd, false, NULL) == 0;
     for (uint32_t s = 0; ok && s < SECTORS; s++) {
@@ -351,8 +404,7 @@ static bool check_disk(const uint8_t *image, uint32_t *found)
             ok = false;
         }
     }
-    if (ok)
-        overlay_free(o);
+    overlay_free(o);
     close(fd);
     return ok;
 }
@@ -387,6 +439,8 @@ static bool run(unsigned seed)
 {
     bool ok = true;
     srandom(seed);
+    sync_failed = false;
+    no_holes = faults && seed % 2;
     memset(sectors, 0, sizeof sectors);
     versions = 0;
     top_fd = memfd_create("top", MFD_CLOEXEC);
@@ -411,8 +465,9 @@ static bool run(unsigned seed)
     CHECK(tv_quiesce(&t));
     collect();
     uint32_t found[SECTORS];
-    ok = ok && npending == 0 && check_disk(durable, found);
-    for (uint32_t s = 0; ok && s < SECTORS; s++)
+    if (!faults)
+        ok = ok && npending == 0 && check_disk(durable, found);
+    for (uint32_t s = 0; ok && !faults && s < SECTORS; s++)
         ok = found[s] == sectors[s].last || slots[0].busy || slots[1].busy || slots[2].busy ||
              slots[3].busy;
     forget(npending);
@@ -423,7 +478,7 @@ static bool run(unsigned seed)
     return ok;
 }
 
-TEST(any_order_any_crash)
+static void runs(void)
 {
     uint8_t p[SECTOR];
     base_fd = memfd_create("base", MFD_CLOEXEC);
@@ -438,8 +493,20 @@ TEST(any_order_any_crash)
     close(base_fd);
 }
 
+TEST(any_order_any_crash)
+{
+    runs();
+}
+
+TEST(with_faults)
+{
+    faults = true;
+    runs();
+}
+
 int main(void)
 {
     RUN(any_order_any_crash);
+    RUN(with_faults);
     return TAP_DONE();
 }
