@@ -25,7 +25,7 @@ CROSS := $(if $(filter aarch64,$(shell uname -m)),,aarch64-linux-gnu-)
 
 BASE := buf crc32c err fd log msg
 
-SNAPSHOT := devstate memscan overlay snapfile snapstate snapwrite
+SNAPSHOT := devstate memscan overlay snapcheck snapfile snapstate snapwrite
 
 VMM :=  \
 	arm64_boot arm64_fdt arm64_gic arm64_regs arm64_vcpu blk_io blk_layers bus ctl_server dev_rtc \
@@ -34,7 +34,7 @@ VMM :=  \
 	vm_save vsock_conn vsock_state
 
 INIT :=  \
-	app boot build chan copy creds ctl exec files forward freeze glob hooks ident inflate \
+	alloc app boot build chan copy creds ctl exec files forward freeze glob hooks ident inflate \
 	logs loop main net netlink proc req restore sandbox session sockdiag text users util zip
 
 API :=  \
@@ -97,7 +97,7 @@ TEST_FLAGS := $(CBASE) $(SAN) -O1 -Wno-missing-prototypes -Wno-unused-function
 NATIVE_ROOT := -isystem $(B)/sysroot-native/include
 NATIVE_LIBS := -L$(B)/sysroot-native/lib $(API_LIBS) -luring
 CC_musl := $(B)/musl/bin/aarch64-musl-gcc
-CFLAGS_musl := $(CBASE) $(GCC_ONLY) $(ARM) -Os
+CFLAGS_musl := $(CBASE) $(GCC_ONLY) $(ARM) -Os -fno-asynchronous-unwind-tables -fno-unwind-tables
 CC_glibc := $(B)/sysroot/bin/aarch64-glibc-gcc
 CFLAGS_glibc := $(CBASE) $(GCC_ONLY) $(ARM) $(HARDEN) -O2
 CC_native := gcc

@@ -45,19 +45,9 @@ static int check_host(struct vm *vm, const struct snap_info *s, struct err *e)
 {
     struct host_facts facts;
     regs_facts(&vm->regs, &facts);
-    int r = 0;
-    if (s->gic != vm->gic)
-        r = err_set(e, ENOTSUP, "the snapshot needs a GICv%u, this host has version %u", s->gic,
-                    vm->gic);
-    else if (s->midr != facts.midr)
-        r = err_set(e, ENOTSUP, "the snapshot comes from another CPU model (%llx, here %llx)",
-                    (unsigned long long)s->midr, (unsigned long long)facts.midr);
-    else if (s->cntfrq != facts.cntfrq)
-        r = err_set(e, ENOTSUP, "the snapshot's counter runs at %llu Hz, this host's at %llu",
-                    (unsigned long long)s->cntfrq, (unsigned long long)facts.cntfrq);
-    if (r < 0)
-        return err_hint(e, "restore it on a host like the one it was made on");
-    return 0;
+    const struct snap_host host = {
+        .gic = vm->gic, .midr = facts.midr, .cntfrq = facts.cntfrq};
+    return snap_check_host(s, &host, e);
 }
 
 static int check_image(struct vm *vm, const struct ctl_machine *m, const struct snap_info *s,
@@ -72,21 +62,6 @@ static int check_image(struct vm *vm, const struct ctl_machine *m, const struct 
                        (unsigned long long)(s->mem_bytes >> 20),
                        (unsigned long long)(m->mem_bytes >> 20));
     return check_host(vm, s, e);
-}
-
-static int check_session(const struct snap_info *image, const struct snap_info *s,
-                         struct err *e)
-{
-    if (s->flags & SNAP_FULL)
-        return err_set(e, EINVAL, "the second snapshot is not a difference");
-    if (memcmp(s->parent, image->id, SNAP_ID) != 0) {
-        err_set(e, EINVAL, "the session belongs to another image");
-        return err_hint(e, "restore it over the image it was started from");
-    }
-    if (s->mem_bytes != image->mem_bytes || s->mem_base != image->mem_base ||
-        s->vcpus != image->vcpus)
-        return err_set(e, EINVAL, "the session and its image differ in size");
-    return 0;
 }
 
 static int map_image(struct vm *vm, const struct snap_info *s, int fd, struct err *e)
@@ -217,7 +192,7 @@ static int open_layers(struct vm *vm, const struct ctl_machine *m,
         l->top = &l->session;
         r = snap_open(&l->session, fds->snapshots[1], vm->scratch[1], e);
         if (r == 0)
-            r = check_session(&l->image.info, &l->session.info, e);
+            r = snap_check_pair(&l->image.info, &l->session.info, e);
         if (r == 0)
             r = check_host(vm, &l->session.info, e);
         if (r < 0)

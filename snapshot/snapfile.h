@@ -48,6 +48,16 @@ struct snap_info {
     struct snap_section sections[SNAP_SECTIONS_MAX];
 };
 
+/* What of a host must be the same where a snapshot is restored. */
+struct snap_host {
+    uint32_t gic;
+    uint64_t midr, cntfrq;
+};
+int snap_check_host(const struct snap_info *s, const struct snap_host *h, struct err *e);
+/* A session over an image: that it belongs to it. */
+int snap_check_pair(const struct snap_info *image, const struct snap_info *session,
+                    struct err *e);
+
 #define SNAP_RUN_ZERO  1u /* the pages are zero; no data */
 #define SNAP_RUN_BYTES 24u
 struct snap_run {
