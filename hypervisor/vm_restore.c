@@ -45,8 +45,7 @@ static int check_host(struct vm *vm, const struct snap_info *s, struct err *e)
 {
     struct host_facts facts;
     regs_facts(&vm->regs, &facts);
-    const struct snap_host host = {
-        .gic = vm->gic, .midr = facts.midr, .cntfrq = facts.cntfrq};
+    const struct snap_host host = {.gic = vm->gic, .midr = facts.midr, .cntfrq = facts.cntfrq};
     return snap_check_host(s, &host, e);
 }
 
