@@ -247,8 +247,8 @@ LINT_FLAGS := $(filter-out -MMD -MP,$(subst ',,$(CBASE))) $(ARM)
 .PHONY: check-lint
 check-lint: $(B)/musl.stamp
 	@mkdir -p $(CHECK)
-	@if LINT_FLAGS='$(LINT_FLAGS)' tools/lint.sh; then echo "ok 1 - lint"; else echo "not ok 1 - lint"; fi \
-		>$(CHECK)/lint.tap; echo 1..1 >>$(CHECK)/lint.tap; grep -q '^ok' $(CHECK)/lint.tap
+	@r="not ok"; LINT_FLAGS='$(LINT_FLAGS)' tools/lint.sh && r=ok; \
+		printf '%s 1 - lint\n1..1\n' "$$r" >$(CHECK)/lint.tap; [ "$$r" = ok ]
 
 TEST_API := $(BASE_SRC) $(SNAPSHOT_SRC) $(API:%=api/%.c)
 TEST_VMM := $(TESTED_VMM:%=hypervisor/%.c) hypervisor/base/ring.c

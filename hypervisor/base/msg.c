@@ -55,6 +55,7 @@ int msg_send(int sock, uint32_t type, uint32_t id, const void *body, size_t len,
 /* musl's CMSG_NXTHDR mixes signs inside. */
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wsign-conversion"
+#pragma GCC diagnostic ignored "-Wsign-compare"
 static void collect_fds(struct msghdr *mh, struct msg *m)
 {
     for (struct cmsghdr *c = CMSG_FIRSTHDR(mh); c; c = CMSG_NXTHDR(mh, c)) {
