@@ -40,7 +40,7 @@ INIT :=  \
 API :=  \
 	api applog arn artifacts artifacts_read artifacts_write auth build_vm buildlog ca cgroup \
 	config config_json conn digest dockerfile dockerfile_words durable edge \
-	edge_head edge_pump exchange fleet fleet_build fleet_guest fleet_idle fleet_image \
+	edge_head edge_pump exchange fleet fleet_addr fleet_build fleet_guest fleet_idle fleet_image \
 	fleet_info fleet_io fleet_jobs fleet_open fleet_run front fsm guest_link http1 http1_write \
 	jsonw netlink nft op ops_connector ops_ext ops_image ops_managed ops_microvm ops_run ops_tag \
 	ops_token ops_version page parent parent_spawn pool reconcile role route s3 s3_body \

@@ -63,7 +63,9 @@ static int take(struct build *b, struct err *e)
         vmm_free(v);
         return err_set(e, ECANCELED, "the host was stopped during the build");
     }
-    return 0;
+    struct io_request q;
+    r = fleet_io_address_begin(b->f->io, &q, v->slot, b->ip, e);
+    return r < 0 ? r : fleet_io_address_end(b->f->io, &q, e);
 }
 
 /* Cold boot with the root disk, and the context disk when there is one. */
@@ -110,7 +112,7 @@ static int boot(struct build *b, bool context, struct err *e)
     if (r == 0)
         r = vmm_wait_link(b->vmm, true, deadline, e);
     if (r == 0)
-        r = guest_net(b->f, b->vmm, "build", e);
+        r = guest_net(b->f, b->vmm, b->ip, "build", e);
     return r;
 }
 
@@ -324,9 +326,8 @@ static int start_app(struct build *b, struct err *e)
 /* True when a TCP connection is accepted. The answer of a guest is there at once or never. */
 static bool listens(struct build *b, uint16_t port)
 {
-    struct sockaddr_in sa = {.sin_family = AF_INET,
-                             .sin_port = htons(port),
-                             .sin_addr.s_addr = htonl(priv_slot_ip(b->vmm->slot))};
+    struct sockaddr_in sa = {
+        .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(b->ip)};
     AUTO_CLOSE int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0)
         return false;
@@ -439,7 +440,7 @@ int build_validate(struct build *b, struct err *e)
     if (r == 0)
         r = guest_load(b->vmm, &img, &rf, e);
     if (r == 0)
-        r = guest_restored(b->f, b->vmm, NULL, true, "validate", e);
+        r = guest_restored(b->f, b->vmm, NULL, b->ip, true, "validate", e);
     b->code = NULL;
     if (r == 0)
         r = guest_hook(b->vmm, &b->config, IMAGE_HOOK_VALIDATE, NULL, NULL, e);

@@ -24,6 +24,7 @@ struct build {
     int base, disk, boot, context, console;
     uint64_t disk_size, context_size;
     uint32_t vcpus;
+    uint32_t ip; /* of its machines, one after the other */
     uint64_t mem_bytes;
     unsigned step, steps; /* [2/5] */
     struct ctl_saved saved;

@@ -39,6 +39,14 @@ struct fvm *fleet_vm_new(struct fleet *f, struct store_vm *row)
     row->ingress = row->egress = row->payload = row->logging = NULL;
     vm->dir = -1;
     vm->log.dir = vm->log.fd = -1;
+    if (fleet_address_keep(f, vm->row.ip)) {
+        vm->ip = vm->row.ip;
+    } else if (fleet_address_take(f, &vm->ip, NULL) < 0) {
+        store_vm_free(&vm->row);
+        free(vm);
+        return NULL;
+    }
+    vm->row.ip = vm->ip;
     vm->refs = 2; /* the tables' and the caller's */
     if (!fsm_parse(vm->row.state, &vm->state))
         vm->state = VM_TERMINATED;
@@ -65,6 +73,7 @@ void fleet_vm_put(struct fleet *f, struct fvm *vm)
     pthread_mutex_unlock(&f->lock);
     if (!last)
         return;
+    fleet_address_drop(f, vm->ip);
     image_put(f, vm->image);
     applog_close(&vm->log);
     if (vm->dir >= 0)
@@ -260,7 +269,7 @@ int fleet_run(struct fleet *f, const char *vm_id, struct err *e)
         return r;
     if (!vm) {
         image_put(f, img);
-        return err_sys(e, ENOMEM, "run a microVM");
+        return err_set(e, ENOSPC, "no capacity: neither memory nor an address for one more");
     }
     vm->image = img;
     vm->busy = true;
@@ -416,7 +425,7 @@ int fleet_acquire(struct fleet *f, const char *label, struct fleet_target *ret, 
     if (r == 0) {
         memset(ret, 0, sizeof *ret);
         snprintf(ret->vm_id, sizeof ret->vm_id, "%s", vm->row.id);
-        ret->ip = vm->row.ip;
+        ret->ip = vm->ip;
         ret->priv = vm;
         ret->resumed_us = woken ? (now_ns() - begin) / 1000 : 0;
     }

@@ -203,6 +203,7 @@ static void reason_text(const struct build *b, const struct err *e, char ret[REA
 static void cleanup(struct build *b)
 {
     build_stop(b);
+    fleet_address_drop(b->f, b->ip);
     const int fds[] = {b->base, b->disk, b->boot, b->context, b->console, b->dir};
     for (size_t i = 0; i < ARRAY_LEN(fds); i++) {
         if (fds[i] >= 0)
@@ -269,6 +270,8 @@ void fleet_build_job(struct fleet *f, const char *image, uint32_t major)
     f->building = b;
     pthread_mutex_unlock(&f->jlock);
     int r = begin(b, image, major, &e);
+    if (r == 0)
+        r = fleet_address_take(f, &b->ip, &e);
     if (r == 0)
         r = run(b, &e);
     build_stop(b);

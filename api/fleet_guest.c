@@ -110,11 +110,11 @@ static void put_ip(struct tlv_writer *w, uint16_t tag, uint32_t ip)
     tlv_put_bytes(w, tag, &be, sizeof be);
 }
 
-static void put_net(struct tlv_writer *w, const struct fleet *f, uint32_t slot,
+static void put_net(struct tlv_writer *w, const struct fleet *f, uint32_t ip,
                     const char *hostname)
 {
     static const uint8_t mac[6] = PRIV_HOST_MAC;
-    put_ip(w, GP_T_IP, priv_slot_ip(slot));
+    put_ip(w, GP_T_IP, ip);
     tlv_put_u32(w, GP_T_PREFIX, 32);
     put_ip(w, GP_T_GATEWAY, PRIV_GATEWAY);
     tlv_put_bytes(w, GP_T_HOST_MAC, mac, sizeof mac);
@@ -124,11 +124,11 @@ static void put_net(struct tlv_writer *w, const struct fleet *f, uint32_t slot,
         tlv_put_str(w, GP_T_HOSTNAME, hostname);
 }
 
-int guest_net(struct fleet *f, struct vmm *v, const char *hostname, struct err *e)
+int guest_net(struct fleet *f, struct vmm *v, uint32_t ip, const char *hostname, struct err *e)
 {
     uint8_t space[512];
     struct tlv_writer w = tlv_writer_init(space, sizeof space);
-    put_net(&w, f, v->slot, hostname);
+    put_net(&w, f, ip, hostname);
     return ask(v, GP_NET, &w, RESTORE_LIMIT_MS, "configure the guest's network", e);
 }
 
@@ -146,8 +146,8 @@ int guest_freeze(struct vmm *v, bool image, struct err *e)
     return r;
 }
 
-int guest_restored(struct fleet *f, struct vmm *v, const struct fvm *vm, bool fresh,
-                   const char *name, struct err *e)
+int guest_restored(struct fleet *f, struct vmm *v, const struct fvm *vm, uint32_t ip,
+                   bool fresh, const char *name, struct err *e)
 {
     uint8_t space[1024], entropy[64];
     char endpoint[300], hostname[64];
@@ -169,7 +169,7 @@ int guest_restored(struct fleet *f, struct vmm *v, const struct fvm *vm, bool fr
     }
     /* A resumed session keeps the name it has; a host name has at most 63 characters. */
     snprintf(hostname, sizeof hostname, "%.63s", name);
-    put_net(&w, f, v->slot, fresh ? hostname : NULL);
+    put_net(&w, f, ip, fresh ? hostname : NULL);
     int r = ask(v, GP_RESTORED, &w, RESTORE_LIMIT_MS, "continue in the guest", e);
     explicit_bzero(entropy, sizeof entropy);
     explicit_bzero(space, sizeof space);

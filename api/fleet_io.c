@@ -23,15 +23,6 @@
 
 enum kind { KIND_CTL, KIND_LINK, KIND_LOG, KIND_PARENT, KIND_WAKE };
 
-struct request { /* to the parent, waiting for its answer */
-    struct request *next;
-    uint32_t id;
-    bool done;
-    struct ctl_fail fail;
-    bool failed;
-    int pidfd, tap;
-};
-
 enum slot_use { SLOT_FREE, SLOT_USED, SLOT_RELEASING };
 
 struct fleet_io {
@@ -47,7 +38,7 @@ struct fleet_io {
 
     pthread_mutex_t plock; /* the rest */
     pthread_cond_t pcond;
-    struct request *requests;
+    struct io_request *requests;
     uint32_t next_id, hint;
     unsigned char slots[PRIV_SLOTS];
     uint32_t release_id[PRIV_SLOTS];
@@ -119,7 +110,7 @@ static void on_parent_answer(struct fleet_io *io)
             return;
         }
     }
-    struct request *q = io->requests;
+    struct io_request *q = io->requests;
     while (q && q->id != m->id)
         q = q->next;
     if (!q)
@@ -185,37 +176,70 @@ void fleet_io_slot_free(struct fleet_io *io, uint32_t slot)
     pthread_mutex_unlock(&io->plock);
 }
 
-int fleet_io_spawn(struct fleet_io *io, const struct priv_spawn *s, int ctl, int *ret_pidfd,
-                   int *ret_tap, struct err *e)
+static int request_begin(struct fleet_io *io, struct io_request *q, uint32_t type,
+                         const void *body, size_t len, const int *fds, size_t nfds,
+                         struct err *e)
 {
-    struct request q = {.pidfd = -1, .tap = -1};
+    *q = (struct io_request){.pidfd = -1, .tap = -1};
+    pthread_mutex_lock(&io->plock);
+    q->id = ++io->next_id;
+    int r = io->parent_gone ? err_set(e, EPIPE, "the privileged parent is gone")
+                            : msg_send(io->parent, type, q->id, body, len, fds, nfds, e);
+    if (r == 0) {
+        q->next = io->requests;
+        io->requests = q;
+    }
+    pthread_mutex_unlock(&io->plock);
+    return r;
+}
+
+static int request_end(struct fleet_io *io, struct io_request *q, struct err *e)
+{
     uint64_t deadline = deadline_ms(PARENT_LIMIT_MS);
     struct timespec ts = {.tv_sec = (time_t)(deadline / NS_PER_S),
                           .tv_nsec = (long)(deadline % NS_PER_S)};
-    pthread_mutex_lock(&io->plock);
-    q.id = ++io->next_id;
-    q.next = io->requests;
-    io->requests = &q;
-    int r = io->parent_gone ? err_set(e, EPIPE, "the privileged parent is gone")
-                            : msg_send(io->parent, PRIV_SPAWN, q.id, s, sizeof *s, &ctl, 1, e);
     int wait = 0;
-    while (r == 0 && !q.done && !io->parent_gone && wait == 0)
+    pthread_mutex_lock(&io->plock);
+    while (!q->done && !io->parent_gone && wait == 0)
         wait = pthread_cond_timedwait(&io->pcond, &io->plock, &ts);
-    struct request **at = &io->requests;
-    while (*at != &q)
+    struct io_request **at = &io->requests;
+    while (*at != q)
         at = &(*at)->next;
-    *at = q.next;
+    *at = q->next;
     pthread_mutex_unlock(&io->plock);
-    if (r == 0 && !q.done)
-        r = err_set(e, ETIMEDOUT, "the privileged parent does not answer");
-    if (r == 0 && q.failed) {
-        err_set(e, q.fail.num > 0 ? q.fail.num : EIO, "%.*s", (int)sizeof q.fail.msg - 1,
-                q.fail.msg);
-        r = err_hint(e, "%.*s", (int)sizeof q.fail.hint - 1, q.fail.hint);
-    }
+    if (!q->done)
+        return err_set(e, ETIMEDOUT, "the privileged parent does not answer");
+    if (!q->failed)
+        return 0;
+    int r = err_set(e, q->fail.num > 0 ? q->fail.num : EIO, "%.*s", (int)sizeof q->fail.msg - 1,
+                    q->fail.msg);
+    if (q->fail.hint[0])
+        err_hint(e, "%.*s", (int)sizeof q->fail.hint - 1, q->fail.hint);
+    return r;
+}
+
+int fleet_io_spawn(struct fleet_io *io, const struct priv_spawn *s, int ctl, int *ret_pidfd,
+                   int *ret_tap, struct err *e)
+{
+    struct io_request q;
+    int r = request_begin(io, &q, PRIV_SPAWN, s, sizeof *s, &ctl, 1, e);
+    if (r == 0)
+        r = request_end(io, &q, e);
     *ret_pidfd = q.pidfd;
     *ret_tap = q.tap;
     return r;
+}
+
+int fleet_io_address_begin(struct fleet_io *io, struct io_request *q, uint32_t slot,
+                           uint32_t ip, struct err *e)
+{
+    const struct priv_address a = {.slot = slot, .ip = ip};
+    return request_begin(io, q, PRIV_ADDRESS, &a, sizeof a, NULL, 0, e);
+}
+
+int fleet_io_address_end(struct fleet_io *io, struct io_request *q, struct err *e)
+{
+    return request_end(io, q, e);
 }
 
 void fleet_io_release(struct fleet_io *io, uint32_t slot)

@@ -12,6 +12,14 @@
 
 struct fleet_io;
 
+struct io_request { /* to the parent, waiting for its answer */
+    struct io_request *next;
+    uint32_t id;
+    bool done, failed;
+    struct ctl_fail fail;
+    int pidfd, tap;
+};
+
 /* lost_parent runs in the I/O thread when the parent's socket ends. */
 int fleet_io_open(struct fleet_io **ret, int parent_sock, void (*lost_parent)(void *ctx),
                   void *ctx, struct err *e);
@@ -31,6 +39,11 @@ unsigned fleet_io_slots_used(struct fleet_io *io); /* also those being cleaned u
 void fleet_io_slot_free(struct fleet_io *io, uint32_t slot);
 int fleet_io_spawn(struct fleet_io *io, const struct priv_spawn *s, int ctl, int *ret_pidfd,
                    int *ret_tap, struct err *e);
+/* Routes a guest's address to the slot; other work may be done between the two. end must be
+ * called when begin returned 0. */
+int fleet_io_address_begin(struct fleet_io *io, struct io_request *q, uint32_t slot,
+                           uint32_t ip, struct err *e);
+int fleet_io_address_end(struct fleet_io *io, struct io_request *q, struct err *e);
 /* Asks the parent to end it and to clean up; the slot becomes free when it has. */
 void fleet_io_release(struct fleet_io *io, uint32_t slot);
 void fleet_io_kill(struct fleet_io *io, uint32_t slot);

@@ -75,6 +75,7 @@ struct fvm {
     struct image *image; /* NULL until first used */
     struct vmm *vmm;     /* NULL unless a process runs it */
     int dir;             /* vms/<id>, -1 */
+    uint32_t ip;         /* for life */
     unsigned in_flight;
     uint64_t idle_since; /* now_ns() of the last activity */
     struct applog log;
@@ -123,6 +124,8 @@ struct fleet {
     pthread_mutex_t lock;
     struct fvm *by_id[FLEET_BUCKETS], *by_label[FLEET_BUCKETS];
     struct image *images;
+    uint64_t addresses[PRIV_ADDRESSES / 64]; /* taken */
+    uint32_t address_hint;
     uint64_t mem_live; /* baseline bytes of machines that run */
     unsigned live;
     uint64_t mem_available, mem_sampled; /* what the host had free, and when */
@@ -159,6 +162,11 @@ int fleet_begin(struct fvm *vm, enum vm_event ev, struct err *e);
 void fleet_step(struct fvm *vm, enum vm_event ev);
 void fleet_end(struct fvm *vm); /* not busy any more */
 
+/* fleet_addr.c */
+int fleet_address_take(struct fleet *f, uint32_t *ret, struct err *e);
+bool fleet_address_keep(struct fleet *f, uint32_t ip); /* false: not one, or taken */
+void fleet_address_drop(struct fleet *f, uint32_t ip);
+
 /* fleet_run.c: the caller holds `busy`; they leave it in a state that rests */
 int vm_start(struct fleet *f, struct fvm *vm);
 int vm_suspend(struct fleet *f, struct fvm *vm, struct err *e);
@@ -167,9 +175,9 @@ int vm_resume(struct fleet *f, struct fvm *vm, struct err *e);
 void vm_terminate(struct fleet *f, struct fvm *vm, bool hook, const char *reason);
 
 /* fleet_guest.c: what is said to the guest */
-int guest_restored(struct fleet *f, struct vmm *v, const struct fvm *vm, bool fresh,
-                   const char *name, struct err *e);
-int guest_net(struct fleet *f, struct vmm *v, const char *hostname, struct err *e);
+int guest_restored(struct fleet *f, struct vmm *v, const struct fvm *vm, uint32_t ip,
+                   bool fresh, const char *name, struct err *e);
+int guest_net(struct fleet *f, struct vmm *v, uint32_t ip, const char *hostname, struct err *e);
 int guest_freeze(struct vmm *v, bool image, struct err *e);
 /* 0 when the application answered 200, else the sentence for stateReason is in e. */
 int guest_hook(struct vmm *v, const struct image_config *c, enum image_hook_id hook,

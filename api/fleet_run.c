@@ -60,7 +60,8 @@ static void on_log(void *ctx, const struct gp_line *line)
     applog_line(&vm->log, line);
 }
 
-static int take_process(struct fleet *f, struct fvm *vm, struct phases *ph, struct err *e)
+static int take_process(struct fleet *f, struct fvm *vm, struct io_request *address,
+                        struct phases *ph, struct err *e)
 {
     struct vmm *v;
     int r = pool_take(f->pool, vm->image->vcpus, &v, &ph->pooled, e);
@@ -75,14 +76,22 @@ static int take_process(struct fleet *f, struct fvm *vm, struct phases *ph, stru
     if (!unwanted) {
         vm->vmm = v;
         vm->lost_queued = false;
-        vm->row.ip = priv_slot_ip(v->slot);
     }
     pthread_mutex_unlock(&vm->lock);
     if (unwanted) {
         vmm_free(v);
         return err_set(e, ECANCELED, "terminated while it started");
     }
-    return 0;
+    return fleet_io_address_begin(f->io, address, v->slot, vm->ip, e);
+}
+
+/* Loads the machine while the parent routes its address. */
+static int load_machine(struct fleet *f, struct fvm *vm, const struct restore_fds *rf,
+                        struct io_request *address, struct err *e)
+{
+    int r = guest_load(vm->vmm, vm->image, rf, e);
+    int ar = fleet_io_address_end(f->io, address, r == 0 ? e : NULL);
+    return r < 0 ? r : ar;
 }
 
 static void drop_process(struct fleet *f, struct fvm *vm)
@@ -90,7 +99,6 @@ static void drop_process(struct fleet *f, struct fvm *vm)
     pthread_mutex_lock(&vm->lock);
     struct vmm *v = vm->vmm;
     vm->vmm = NULL;
-    vm->row.ip = 0;
     pthread_mutex_unlock(&vm->lock);
     fleet_unadmit(f, vm);
     vmm_free(v);
@@ -148,18 +156,22 @@ static int start(struct fleet *f, struct fvm *vm, struct phases *ph, struct err 
     if (console < 0)
         return -e->num;
     int r = overlay_make(vm->dir, "disk.ovl", vm->image->disk_bytes, &disk, e);
-    if (r == 0)
-        r = take_process(f, vm, ph, e);
     if (r < 0)
         return r;
     const struct restore_fds rf = {.console = console, .session_mem = -1, .session_disk = disk};
-    if ((r = guest_load(vm->vmm, vm->image, &rf, e)) < 0)
-        return r;
+    struct io_request address;
+    gate_enter(f);
+    r = take_process(f, vm, &address, ph, e);
+    if (r == 0)
+        r = load_machine(f, vm, &rf, &address, e);
     ph->load = now_ns();
     vm->row.generation = 1;
-    if ((r = guest_restored(f, vm->vmm, vm, true, vm->row.id, e)) < 0)
-        return r;
+    if (r == 0)
+        r = guest_restored(f, vm->vmm, vm, vm->ip, true, vm->row.id, e);
     ph->guest = now_ns();
+    gate_leave(f);
+    if (r < 0)
+        return r;
     if ((r = guest_hook(vm->vmm, &vm->image->config, IMAGE_HOOK_RUN, vm->row.id,
                         vm->row.payload, e)) < 0)
         return r;
@@ -206,12 +218,9 @@ static int save_session(struct fleet *f, struct fvm *vm, struct ctl_saved *saved
         r = sync_disk(vm, e);
     if (r < 0)
         return r;
-    uint32_t ip = vm->row.ip;
     vm->row.suspended_at = realtime_s();
-    vm->row.ip = 0;
     if ((r = write_row(f, vm, VM_SUSPENDED, e)) < 0) {
         vm->row.suspended_at = 0;
-        vm->row.ip = ip;
         unlinkat(vm->dir, name, 0);
         return r;
     }
@@ -290,7 +299,8 @@ static int load_session(struct fleet *f, struct fvm *vm, struct row_write *w,
     AUTO_CLOSE int console = open_console(vm, e);
     if (console < 0)
         return -e->num;
-    int r = take_process(f, vm, ph, e);
+    struct io_request address;
+    int r = take_process(f, vm, &address, ph, e);
     if (r < 0)
         return r;
     /* Beside the restore: from this row on the files count as used. */
@@ -302,13 +312,13 @@ static int load_session(struct fleet *f, struct fvm *vm, struct row_write *w,
     row_write_begin(f, w, row);
     const struct restore_fds rf = {
         .console = console, .session_mem = mem, .session_disk = disk};
-    if ((r = guest_load(vm->vmm, vm->image, &rf, e)) < 0)
+    if ((r = load_machine(f, vm, &rf, &address, e)) < 0)
         return r;
     *ret_ran = true;
     ph->load = now_ns();
     vm->row.generation++;
     vm->row.suspended_at = 0;
-    if ((r = guest_restored(f, vm->vmm, vm, false, vm->row.id, e)) < 0)
+    if ((r = guest_restored(f, vm->vmm, vm, vm->ip, false, vm->row.id, e)) < 0)
         return r;
     ph->guest = now_ns();
     return 0;
@@ -407,6 +417,7 @@ void vm_terminate(struct fleet *f, struct fvm *vm, bool hook, const char *reason
         }
     }
     vm->row.terminated_at = realtime_s();
+    vm->row.ip = 0;
     vm->row.suspended_at = 0;
     write_row(f, vm, VM_TERMINATED, &e);
     fleet_step(vm, EV_TERMINATED);

@@ -108,7 +108,7 @@ static void set_sysctl(const char *family, uint32_t slot, const char *name, cons
     close(fd);
 }
 
-static int configure(int netlink, uint32_t slot, struct err *e)
+static int configure(int netlink, uint32_t slot, int *ret_index, struct err *e)
 {
     char name[IFNAMSIZ], what[64];
     snprintf(name, sizeof name, "dm%u", slot);
@@ -119,7 +119,7 @@ static int configure(int netlink, uint32_t slot, struct err *e)
     set_sysctl("ipv6", slot, "disable_ipv6", "1");
     set_sysctl("ipv4", slot, "rp_filter", "1");
 
-    static const uint8_t host_mac[6] = PRIV_HOST_MAC, guest_mac[6] = PRIV_GUEST_MAC;
+    static const uint8_t host_mac[6] = PRIV_HOST_MAC;
     struct batch b = {.len = 0};
     struct ifinfomsg *link = begin(&b, RTM_NEWLINK, 0, sizeof *link);
     link->ifi_index = index;
@@ -132,7 +132,15 @@ static int configure(int netlink, uint32_t slot, struct err *e)
     addr->ifa_scope = RT_SCOPE_LINK;
     addr->ifa_index = (uint32_t)index;
     attr_ip(&b, IFA_LOCAL, PRIV_GATEWAY);
+    *ret_index = index;
+    return run(netlink, &b, what, e);
+}
 
+int tap_address(int netlink, int index, uint32_t ip, struct err *e)
+{
+    static const uint8_t guest_mac[6] = PRIV_GUEST_MAC;
+    struct batch b = {.len = 0};
+    /* Replaces the route through the tap the guest ran on before, which is being removed. */
     struct rtmsg *rt = begin(&b, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, sizeof *rt);
     rt->rtm_family = AF_INET;
     rt->rtm_dst_len = 32;
@@ -140,7 +148,7 @@ static int configure(int netlink, uint32_t slot, struct err *e)
     rt->rtm_protocol = RTPROT_STATIC;
     rt->rtm_scope = RT_SCOPE_LINK;
     rt->rtm_type = RTN_UNICAST;
-    attr_ip(&b, RTA_DST, priv_slot_ip(slot));
+    attr_ip(&b, RTA_DST, ip);
     attr_ip(&b, RTA_PREFSRC, PRIV_GATEWAY);
     attr(&b, RTA_OIF, &index, sizeof index);
 
@@ -148,12 +156,12 @@ static int configure(int netlink, uint32_t slot, struct err *e)
     nd->ndm_family = AF_INET;
     nd->ndm_ifindex = index;
     nd->ndm_state = NUD_PERMANENT;
-    attr_ip(&b, NDA_DST, priv_slot_ip(slot));
+    attr_ip(&b, NDA_DST, ip);
     attr(&b, NDA_LLADDR, guest_mac, sizeof guest_mac);
-    return run(netlink, &b, what, e);
+    return run(netlink, &b, "route a guest's address", e);
 }
 
-int tap_open(int netlink, uint32_t slot, int *ret_fd, struct err *e)
+int tap_open(int netlink, uint32_t slot, int *ret_fd, int *ret_index, struct err *e)
 {
     AUTO_CLOSE int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0) {
@@ -167,7 +175,7 @@ int tap_open(int netlink, uint32_t slot, int *ret_fd, struct err *e)
     int size = VNET_HDR;
     if (ioctl(fd, TUNSETVNETHDRSZ, &size) < 0)
         return err_sys(e, errno, "set up the network device 'dm%u'", slot);
-    int r = configure(netlink, slot, e);
+    int r = configure(netlink, slot, ret_index, e);
     if (r < 0)
         return r;
     *ret_fd = take_fd(&fd);

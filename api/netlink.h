@@ -14,8 +14,10 @@
 /* A routing netlink socket for the two calls below. */
 int netlink_open(int *ret_fd, struct err *e);
 
-/* Makes tap "dm<slot>" per the address plan in priv.h and brings it up: host address and MAC,
- * route to the guest, permanent neighbour. It disappears with the last descriptor to it. */
-int tap_open(int netlink, uint32_t slot, int *ret_fd, struct err *e);
+/* Makes tap "dm<slot>" per the address plan in priv.h and brings it up with the host's address
+ * and MAC. It disappears with the last descriptor to it. */
+int tap_open(int netlink, uint32_t slot, int *ret_fd, int *ret_index, struct err *e);
+/* Route to a guest's address through that tap, and a permanent neighbour. */
+int tap_address(int netlink, int index, uint32_t ip, struct err *e);
 
 #endif

@@ -43,6 +43,8 @@ struct slot {
     pid_t pid;
     int pidfd;
     uint32_t release_id; /* PRIV_RELEASE that waits for the end, or 0 */
+    int tap_index;       /* 0: no tap */
+    uint32_t ip;         /* routed to it, or 0 */
 };
 
 struct parent {
@@ -88,7 +90,8 @@ static int do_spawn(struct parent *p, int sock, struct err *e)
     struct err why = ERR_INIT;
     AUTO_CLOSE int tap = -1, group = -1, pidfd = -1;
     pid_t pid = 0;
-    int r = s->want_tap ? tap_open(p->netlink, s->slot, &tap, &why) : 0;
+    int index = 0;
+    int r = s->want_tap ? tap_open(p->netlink, s->slot, &tap, &index, &why) : 0;
     if (r == 0)
         r = cgroup_make(p->cgroup, s->slot, s->mem_bytes, s->cpu_percent, &group, &why);
     if (r == 0) {
@@ -103,8 +106,35 @@ static int do_spawn(struct parent *p, int sock, struct err *e)
     }
     struct priv_spawned done = {.pid = pid, .slot = s->slot};
     int fds[2] = {pidfd, tap};
-    *slot = (struct slot){.state = SLOT_LIVE, .pid = pid, .pidfd = take_fd(&pidfd)};
+    *slot = (struct slot){
+        .state = SLOT_LIVE, .pid = pid, .pidfd = take_fd(&pidfd), .tap_index = index};
     answer(sock, PRIV_DONE, p->msg.id, &done, sizeof done, fds, s->want_tap ? 2 : 1);
+    return 0;
+}
+
+static int do_address(struct parent *p, int sock, struct err *e)
+{
+    const struct priv_address *a = msg_body(&p->msg, sizeof *a);
+    if (!a || p->msg.nfds || a->slot >= PRIV_SLOTS || p->msg.id == 0 ||
+        p->slots[a->slot].state == SLOT_FREE || !p->slots[a->slot].tap_index ||
+        p->slots[a->slot].ip || priv_guest_index(a->ip) >= PRIV_ADDRESSES)
+        return err_set(e, EPROTO, "the api role sent an impossible PRIV_ADDRESS");
+    struct slot *slot = &p->slots[a->slot];
+    struct err why = ERR_INIT;
+    int r = 0;
+    for (uint32_t n = 0; n < PRIV_SLOTS && r == 0; n++) {
+        const struct slot *s = &p->slots[n];
+        if (s->state == SLOT_LIVE && s->ip == a->ip && !s->release_id)
+            r = err_set(&why, EADDRINUSE, "another microVM has the address");
+    }
+    if (r == 0)
+        r = tap_address(p->netlink, slot->tap_index, a->ip, &why);
+    if (r < 0) {
+        answer_fail(sock, p->msg.id, &why);
+        return 0;
+    }
+    slot->ip = a->ip;
+    answer(sock, PRIV_DONE, p->msg.id, NULL, 0, NULL, 0);
     return 0;
 }
 
@@ -150,6 +180,9 @@ static int on_message(struct parent *p, int sock, struct err *e)
     switch (p->msg.type) {
     case PRIV_SPAWN:
         r = do_spawn(p, sock, e);
+        break;
+    case PRIV_ADDRESS:
+        r = do_address(p, sock, e);
         break;
     case PRIV_KILL:
     case PRIV_RELEASE:

@@ -15,6 +15,7 @@ enum priv_type {
     PRIV_SPAWN = 1, /* struct priv_spawn + fd: the VMM's end of its control socket */
     PRIV_KILL,      /* struct priv_slot: SIGKILL the VMM of a slot */
     PRIV_RELEASE,   /* struct priv_slot: remove tap, cgroup; the process is gone */
+    PRIV_ADDRESS,   /* struct priv_address: route a guest address to the slot's tap; once */
     PRIV_DONE = 64, /* answer; PRIV_SPAWN: struct priv_spawned + fds: pidfd, [tap] */
     PRIV_FAIL,      /* answer; struct ctl_fail */
 };
@@ -31,12 +32,18 @@ struct priv_slot {
     uint32_t slot;
 };
 
-/* Address plan: guest 10.181.0.0/16, slot s has 10.181.(s/254).(s%254+1); the host side of
- * every tap is 169.254.1.1 with MAC 02:64:6d:00:00:01 (same on all taps; the guest has a
- * permanent neighbour entry, so no ARP is spent after a restore); the guest's MAC is
- * 02:64:6d:00:00:02. A host route 10.181.x.y/32 points at tap "dm<slot>". */
-#define PRIV_NET_BASE 0x0ab50000u /* 10.181.0.0 */
-#define PRIV_GATEWAY  0xa9fe0101u /* 169.254.1.1 */
+struct priv_address {
+    uint32_t slot; /* live */
+    uint32_t ip;   /* host order; one of priv_guest_ip() */
+};
+
+/* Address plan: a microVM has one address of 10.181.0.0/16 for life, whatever slot runs it; the
+ * host side of every tap is 169.254.1.1 with MAC 02:64:6d:00:00:01 (same on all taps; the guest
+ * has a permanent neighbour entry, so no ARP is spent after a restore); the guest's MAC is
+ * 02:64:6d:00:00:02. A host route 10.181.x.y/32 points at tap "dm<slot>" that runs it. */
+#define PRIV_NET_BASE  0x0ab50000u /* 10.181.0.0 */
+#define PRIV_ADDRESSES (256u * 254u)
+#define PRIV_GATEWAY   0xa9fe0101u /* 169.254.1.1 */
 #define PRIV_HOST_MAC                      \
     {                                      \
         0x02, 0x64, 0x6d, 0x00, 0x00, 0x01 \
@@ -46,9 +53,19 @@ struct priv_slot {
         0x02, 0x64, 0x6d, 0x00, 0x00, 0x02 \
     }
 
-static inline uint32_t priv_slot_ip(uint32_t slot)
+/* The n-th address, n < PRIV_ADDRESSES: no byte of the last is 0 or 255. */
+static inline uint32_t priv_guest_ip(uint32_t n)
 {
-    return PRIV_NET_BASE + ((slot / 254u) << 8) + slot % 254u + 1u;
+    return PRIV_NET_BASE + ((n / 254u) << 8) + n % 254u + 1u;
+}
+
+/* Its number, or PRIV_ADDRESSES for an address that is none. */
+static inline uint32_t priv_guest_index(uint32_t ip)
+{
+    uint32_t low = ip & 255u;
+    if ((ip & 0xffff0000u) != PRIV_NET_BASE || low == 0 || low == 255u)
+        return PRIV_ADDRESSES;
+    return ((ip >> 8) & 255u) * 254u + low - 1u;
 }
 
 struct priv_spawned {
