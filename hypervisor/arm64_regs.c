@@ -8,6 +8,7 @@
 #include "arm64_regs.h"
 
 #include <errno.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -33,6 +34,16 @@ static bool identifies(uint64_t id)
     return (id & KVM_REG_ARM_COPROC_MASK) == KVM_REG_ARM64_SYSREG &&
            (id & KVM_REG_ARM64_SYSREG_OP0_MASK) >> KVM_REG_ARM64_SYSREG_OP0_SHIFT == 3 &&
            (id & KVM_REG_ARM64_SYSREG_CRN_MASK) == 0;
+}
+
+/* KVM_ARM_VCPU_INIT zeroes the general and floating-point registers (but PSTATE) and the
+ * breakpoint and watchpoint registers: no need to ask. */
+static bool starts_as_zero(uint64_t id)
+{
+    if ((id & KVM_REG_ARM_COPROC_MASK) == KVM_REG_ARM_CORE)
+        return (id & 0xffff) != KVM_REG_ARM_CORE_REG(regs.pstate);
+    uint64_t debug = ARM64_SYS_REG(2, 0, 0, 0, 4);
+    return (id & ~(uint64_t)(KVM_REG_ARM64_SYSREG_CRM_MASK | 3)) == debug;
 }
 
 static int list_regs(struct regs *regs, int vcpu_fd, struct err *e)
@@ -62,7 +73,8 @@ int regs_probe(struct regs *regs, struct vcpu *v, struct err *e)
         if (!range_ok(regs->len, size, sizeof regs->values))
             return err_set(e, E2BIG, "this CPU has more than %u bytes of registers",
                            REGS_BYTES_MAX);
-        r = kvm_get_reg(v->fd, regs->ids[i], regs->values + regs->len);
+        if (!starts_as_zero(regs->ids[i]))
+            r = kvm_get_reg(v->fd, regs->ids[i], regs->values + regs->len);
         if (r < 0)
             return err_sys(e, -r, "read register %llx", (unsigned long long)regs->ids[i]);
         regs->at[i] = regs->len;
@@ -126,7 +138,7 @@ int regs_save(const struct regs *regs, struct vcpu *v, struct dstate_writer *w, 
     if (r >= 0) {
         dw_u32(w, SNAP_VCPU_MP_STATE, mp.mp_state);
         dw_u32(w, SNAP_VCPU_SERROR,
-               events.exception.serror_pending | events.exception.serror_has_esr << 1 |
+               events.exception.serror_pending | (uint32_t)events.exception.serror_has_esr << 1 |
                    events.exception.ext_dabt_pending << 2);
         dw_u64(w, SNAP_VCPU_SERROR_ESR, events.exception.serror_esr);
         dw_bytes(w, SNAP_VCPU_REGS, b.data, b.len);

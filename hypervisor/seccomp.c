@@ -14,6 +14,7 @@
 #include <signal.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -90,7 +91,18 @@ static const uint32_t io_ioctls[] = {
     (uint32_t)TUNSETVNETHDRSZ,
 };
 
+static const struct list {
+    const struct rule *rules;
+    const uint32_t *ioctls;
+    unsigned nrules, nioctls;
+} lists[] = {
+    [SECCOMP_VCPU] = {vcpu_rules, vcpu_ioctls, ARRAY_LEN(vcpu_rules), ARRAY_LEN(vcpu_ioctls)},
+    [SECCOMP_IO] = {io_rules, io_ioctls, ARRAY_LEN(io_rules), ARRAY_LEN(io_ioctls)},
+};
+
 #define FILTER_MAX 256u
+#define RULES_MAX  32u
+_Static_assert(ARRAY_LEN(io_rules) <= RULES_MAX, "the table fits");
 
 struct filter {
     struct sock_filter ins[FILTER_MAX];
@@ -110,52 +122,76 @@ static void load_arg(struct filter *f, unsigned i)
          (uint32_t)(offsetof(struct seccomp_data, args) + i * sizeof(uint64_t)), 0, 0);
 }
 
+static void ret(struct filter *f, uint32_t action)
+{
+    emit(f, BPF_RET | BPF_K, action, 0, 0);
+}
+
 static void allow_if(struct filter *f, uint32_t value)
 {
     emit(f, BPF_JMP | BPF_JEQ | BPF_K, value, 0, 1);
-    emit(f, BPF_RET | BPF_K, SECCOMP_RET_ALLOW, 0, 0);
+    ret(f, SECCOMP_RET_ALLOW);
 }
 
-static void build(struct filter *f, const struct rule *rules, unsigned n,
-                  const uint32_t *ioctls, unsigned nioctls)
+/* What follows when the call is rule's: most are allowed, two depend on an argument. */
+static void one_rule(struct filter *f, const struct list *l, const struct rule *rule)
 {
+    if (rule->nr == SYS_ioctl) {
+        load_arg(f, 1);
+        for (unsigned k = 0; k < l->nioctls; k++)
+            allow_if(f, l->ioctls[k]);
+        ret(f, SECCOMP_RET_TRAP);
+    } else if (rule->nr == SYS_mmap) {
+        load_arg(f, 2);
+        emit(f, BPF_JMP | BPF_JSET | BPF_K, PROT_EXEC, 0, 1);
+        ret(f, SECCOMP_RET_TRAP);
+    }
+    ret(f, SECCOMP_RET_ALLOW);
+}
+
+/* A binary search: the kernel tries each filter with every call's number when it is installed,
+ * so a long chain costs at start-up, too. rules[0..n) are sorted. */
+static void search(struct filter *f, const struct list *l, const struct rule *rules, unsigned n)
+{
+    unsigned short at = f->n;
+    if (n == 1) {
+        emit(f, BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)rules->nr, 1, 0);
+        ret(f, SECCOMP_RET_TRAP);
+        one_rule(f, l, rules);
+        return;
+    }
+    emit(f, BPF_JMP | BPF_JGE | BPF_K, (uint32_t)rules[n / 2].nr, 0, 0);
+    search(f, l, rules, n / 2);
+    f->ins[at].jt = (uint8_t)(f->n - at - 1);
+    search(f, l, rules + n / 2, n - n / 2);
+}
+
+static int by_number(const void *a, const void *b)
+{
+    return ((const struct rule *)a)->nr - ((const struct rule *)b)->nr;
+}
+
+static void build(struct filter *f, const struct list *l)
+{
+    struct rule sorted[RULES_MAX];
+    memcpy(sorted, l->rules, l->nrules * sizeof sorted[0]);
+    qsort(sorted, l->nrules, sizeof sorted[0], by_number);
     emit(f, BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch), 0, 0);
     emit(f, BPF_JMP | BPF_JEQ | BPF_K, AUDIT_ARCH_AARCH64, 1, 0);
-    emit(f, BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS, 0, 0);
+    ret(f, SECCOMP_RET_KILL_PROCESS);
     emit(f, BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr), 0, 0);
-    for (unsigned i = 0; i < n; i++) {
-        uint32_t nr = (uint32_t)rules[i].nr;
-        if (rules[i].nr == SYS_ioctl) {
-            emit(f, BPF_JMP | BPF_JEQ | BPF_K, nr, 0, (uint8_t)(2 * nioctls + 2));
-            load_arg(f, 1);
-            for (unsigned k = 0; k < nioctls; k++)
-                allow_if(f, ioctls[k]);
-            emit(f, BPF_RET | BPF_K, SECCOMP_RET_TRAP, 0, 0);
-        } else if (rules[i].nr == SYS_mmap) {
-            emit(f, BPF_JMP | BPF_JEQ | BPF_K, nr, 0, 4);
-            load_arg(f, 2);
-            emit(f, BPF_JMP | BPF_JSET | BPF_K, PROT_EXEC, 0, 1);
-            emit(f, BPF_RET | BPF_K, SECCOMP_RET_TRAP, 0, 0);
-            emit(f, BPF_RET | BPF_K, SECCOMP_RET_ALLOW, 0, 0);
-        } else {
-            allow_if(f, nr);
-        }
-    }
-    emit(f, BPF_RET | BPF_K, SECCOMP_RET_TRAP, 0, 0);
+    search(f, l, sorted, l->nrules);
 }
 
 unsigned seccomp_count(enum seccomp_kind kind)
 {
-    return kind == SECCOMP_VCPU ? ARRAY_LEN(vcpu_rules) : ARRAY_LEN(io_rules);
+    return lists[kind].nrules;
 }
 
 int seccomp_enter(enum seccomp_kind kind, struct err *e)
 {
     struct filter f = {.n = 0};
-    if (kind == SECCOMP_VCPU)
-        build(&f, vcpu_rules, ARRAY_LEN(vcpu_rules), vcpu_ioctls, ARRAY_LEN(vcpu_ioctls));
-    else
-        build(&f, io_rules, ARRAY_LEN(io_rules), io_ioctls, ARRAY_LEN(io_ioctls));
+    build(&f, &lists[kind]);
     if (f.n == FILTER_MAX)
         return err_set(e, E2BIG, "the system call filter is too long");
     struct sock_fprog prog = {.len = f.n, .filter = f.ins};
