@@ -510,3 +510,45 @@ uint16_t stream_next(int fd, struct answer *a)
     parse(a, body, h.len);
     return h.type;
 }
+
+bool guest_command(struct guest *m, struct tlv_writer *w, const char *input, char *out,
+                   size_t size, struct answer *last)
+{
+    int fd = stream_open(m, GP_EXEC, w);
+    size_t len = 0;
+    uint16_t type;
+    out[0] = '\0';
+    if (fd < 0)
+        return false;
+    if (input) {
+        uint8_t small[4096];
+        struct tlv_writer in = tlv_writer_init(small, sizeof small);
+        tlv_put_str(&in, GP_T_DATA, input);
+        stream_send(fd, GP_STDIN, &in);
+        stream_send(fd, GP_STDIN, NULL);
+    }
+    while ((type = stream_next(fd, last)) != 0 && type != GP_EXIT) {
+        if (type == GP_REPLY && last->num)
+            break;
+        if ((type == GP_STDOUT || type == GP_STDERR) && len + last->data_len < size) {
+            memcpy(out + len, last->data, last->data_len);
+            out[len += last->data_len] = '\0';
+        }
+    }
+    close(fd);
+    return type == GP_EXIT;
+}
+
+bool copy_file(const char *from, const char *to)
+{
+    static char buf[1 << 16];
+    int in = open(from, O_RDONLY | O_CLOEXEC);
+    int out = open(to, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    ssize_t n = -1;
+    while (in >= 0 && out >= 0 && (n = read(in, buf, sizeof buf)) > 0)
+        if (fd_write_full(out, buf, (size_t)n) < 0)
+            n = -1;
+    close(in);
+    close(out);
+    return n == 0;
+}

@@ -85,4 +85,9 @@ bool stream_send(int fd, uint16_t type, const struct tlv_writer *w);
 /* The next message: its type, 0 at the end; fields in *a. */
 uint16_t stream_next(int fd, struct answer *a);
 
+/* GP_EXEC to its end; what it prints goes to `out`. False when it did not start. */
+bool guest_command(struct guest *g, struct tlv_writer *w, const char *input, char *out,
+                   size_t size, struct answer *last);
+bool copy_file(const char *from, const char *to);
+
 #endif

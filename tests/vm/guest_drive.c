@@ -7,11 +7,8 @@
  * ROOT is an ext4 image whose /bin/sh and verbs are tests/guests/payload.c, with
  * a user web:1000:1001 that is also in the group extra:2000.
  */
-#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <netinet/in.h>
-#include <poll.h>
 #include <stdlib.h>
 #include <sys/random.h>
 #include <sys/socket.h>
@@ -22,6 +19,8 @@
 #include "../../hypervisor/base/fd.h"
 #include "../tap.h"
 #include "guest_client.h"
+#include "guest_net.h"
+#include "guest_zip.h"
 
 static struct {
     struct setup s;
@@ -44,20 +43,6 @@ static void args(struct tlv_writer *w, const char *const *argv)
 }
 
 #define ARGS(...) ((const char *const[]){__VA_ARGS__, NULL})
-
-static bool copy_file(const char *from, const char *to)
-{
-    static char buf[1 << 16];
-    int in = open(from, O_RDONLY | O_CLOEXEC);
-    int out = open(to, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-    ssize_t n = -1;
-    while (in >= 0 && out >= 0 && (n = read(in, buf, sizeof buf)) > 0)
-        if (fd_write_full(out, buf, (size_t)n) < 0)
-            n = -1;
-    close(in);
-    close(out);
-    return n == 0;
-}
 
 static struct disk root_disk(const char *path)
 {
@@ -128,34 +113,6 @@ static bool restored(struct guest *m, bool fresh, uint64_t generation, const cha
 
 /* ---- commands beside the application ---- */
 
-/* Runs it to its end; its output is appended to `out`. False when it did not start. */
-static bool command(struct guest *m, struct tlv_writer *w, const char *input, char *out,
-                    size_t size, struct answer *last)
-{
-    int fd = stream_open(m, GP_EXEC, w);
-    size_t len = 0;
-    uint16_t type;
-    out[0] = '\0';
-    if (fd < 0)
-        return false;
-    if (input) {
-        struct tlv_writer in = fields();
-        tlv_put_str(&in, GP_T_DATA, input);
-        stream_send(fd, GP_STDIN, &in);
-        stream_send(fd, GP_STDIN, NULL);
-    }
-    while ((type = stream_next(fd, last)) != 0 && type != GP_EXIT) {
-        if (type == GP_REPLY && last->num)
-            break;
-        if ((type == GP_STDOUT || type == GP_STDERR) && len + last->data_len < size) {
-            memcpy(out + len, last->data, last->data_len);
-            out[len += last->data_len] = '\0';
-        }
-    }
-    close(fd);
-    return type == GP_EXIT;
-}
-
 static char out[65536];
 static struct answer last;
 
@@ -163,7 +120,7 @@ static bool run_in(struct guest *m, const char *const *argv)
 {
     struct tlv_writer w = fields();
     args(&w, argv);
-    return command(m, &w, NULL, out, sizeof out, &last) && last.has_exit &&
+    return guest_command(m, &w, NULL, out, sizeof out, &last) && last.has_exit &&
            last.exit_status == 0;
 }
 
@@ -362,27 +319,27 @@ TEST(commands)
     args(&w, ARGS("sh", "-c", "cat - ; id ; pwd ; err bad ; exit 3"));
     tlv_put_str(&w, GP_T_USER, "web");
     tlv_put_str(&w, GP_T_WORKDIR, "/tmp");
-    CHECK(command(&g, &w, "some input\n", out, sizeof out, &last));
+    CHECK(guest_command(&g, &w, "some input\n", out, sizeof out, &last));
     CHECK(last.has_exit && last.exit_status == 3);
     CHECK(strstr(out, "some input\nuid=1000 ") && strstr(out, "/tmp\n") &&
           strstr(out, "bad\n"));
     w = fields();
     args(&w, ARGS("sleep"));
     tlv_put_u32(&w, GP_T_TIMEOUT_MS, 100);
-    CHECK(command(&g, &w, NULL, out, sizeof out, &last));
+    CHECK(guest_command(&g, &w, NULL, out, sizeof out, &last));
     CHECK(last.has_signal && last.signal == 9);
     CHECK_STR(last.text, "the command was killed: its time was up");
     w = fields();
     args(&w, ARGS("nothere"));
-    CHECK(!command(&g, &w, NULL, out, sizeof out, &last) && last.num == ENOENT);
+    CHECK(!guest_command(&g, &w, NULL, out, sizeof out, &last) && last.num == ENOENT);
     w = fields();
     args(&w, ARGS("sh", "-c", "limits ; cat -"));
     tlv_put_u32(&w, GP_T_PTY, 1);
-    CHECK(command(&g, &w, "typed\r", out, sizeof out, &last));
+    CHECK(guest_command(&g, &w, "typed\r", out, sizeof out, &last));
     CHECK(strstr(out, "tty 1\r\n") && strstr(out, "typed\r\n"));
     w = fields();
     args(&w, ARGS("payload", "lines", "20000"));
-    CHECK(command(&g, &w, NULL, out, sizeof out, &last) && last.exit_status == 0);
+    CHECK(guest_command(&g, &w, NULL, out, sizeof out, &last) && last.exit_status == 0);
     CHECK(strncmp(out, "line 0 of 20000\n", 16) == 0);
     CHECK(guest_kill(&g));
 }
@@ -610,51 +567,6 @@ TEST(logs_held_back)
 
 /* ---- network ---- */
 
-static void net_fields(struct tlv_writer *w, uint8_t last_byte, const uint8_t mac[6])
-{
-    tlv_put_bytes(w, GP_T_IP, ((const uint8_t[]){10, 9, 0, last_byte}), 4);
-    tlv_put_u32(w, GP_T_PREFIX, 32);
-    tlv_put_bytes(w, GP_T_GATEWAY, ((const uint8_t[]){10, 9, 0, 254}), 4);
-    tlv_put_bytes(w, GP_T_HOST_MAC, mac, 6);
-    tlv_put_bytes(w, GP_T_DNS, ((const uint8_t[]){10, 9, 0, 254}), 4);
-}
-
-static int host_socket(int type, const char *ip, uint16_t port, struct sockaddr_in *a)
-{
-    int one = 1, fd = socket(AF_INET, type | SOCK_CLOEXEC, 0);
-    *a = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons(port)};
-    inet_pton(AF_INET, ip, &a->sin_addr);
-    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
-    return fd;
-}
-
-static int host_listen(int type, const char *ip, uint16_t port)
-{
-    struct sockaddr_in a;
-    int fd = host_socket(type, ip, port, &a);
-    if (bind(fd, (struct sockaddr *)&a, sizeof a) < 0 ||
-        (type == SOCK_STREAM && listen(fd, 8) < 0))
-        return -1;
-    return fd;
-}
-
-/* True when the application on 8080 answers at this address within the time. */
-static bool serves(const char *ip, int ms)
-{
-    static const char ask[] = "GET /x HTTP/1.1\r\nHost: a\r\n\r\n";
-    struct sockaddr_in a;
-    char reply[128];
-    int fd = host_socket(SOCK_STREAM | SOCK_NONBLOCK, ip, 8080, &a);
-    struct pollfd p = {.fd = fd, .events = POLLOUT};
-    bool ok = (connect(fd, (struct sockaddr *)&a, sizeof a) == 0 || errno == EINPROGRESS) &&
-              poll(&p, 1, ms) == 1 && write(fd, ask, sizeof ask - 1) > 0;
-    p.events = POLLIN;
-    ok = ok && poll(&p, 1, ms) == 1 && read(fd, reply, sizeof reply) > 12 &&
-         strncmp(reply, "HTTP/1.1 200", 12) == 0;
-    close(fd);
-    return ok;
-}
-
 TEST(network)
 {
     uint8_t mac[6];
@@ -688,7 +600,7 @@ TEST(network)
     int to_gateway = accept(gateway, NULL, NULL), to_other = accept(other, NULL, NULL);
     CHECK(read(to_gateway, buf, sizeof buf) == 2 && read(to_other, buf, sizeof buf) == 5);
     CHECK(guest_line(&g, 0, "listening"));
-    CHECK(serves("10.9.0.2", 5000));
+    CHECK(host_serves("10.9.0.2", 5000));
 
     /* a resume: what the host's proxy may still hold goes on, the rest ends at once */
     freeze(&g, 1);
@@ -706,7 +618,7 @@ TEST(network)
     CHECK(has("connection ended: Connection aborted\n"));
     CHECK(write(to_gateway, "still", 5) == 5);
     CHECK(guest_line(&g, 0, "1 got still"));
-    CHECK(serves("10.9.0.2", 5000));
+    CHECK(host_serves("10.9.0.2", 5000));
     CHECK(guest_kill(&g));
 
     /* a fresh run at another address: nothing goes on, but the listener does */
@@ -718,8 +630,8 @@ TEST(network)
     CHECK(guest_line(&g, 0, "connection ended: "));
     size_t first = (size_t)(strstr(g.text, "connection ended: ") - g.text) + 5;
     CHECK(guest_line(&g, first, "connection ended: "));
-    CHECK(serves("10.9.0.3", 5000));
-    CHECK(!serves("10.9.0.2", 300));
+    CHECK(host_serves("10.9.0.3", 5000));
+    CHECK(!host_serves("10.9.0.2", 300));
     CHECK(run_in(&g, ARGS("cat", "/etc/hosts")) && strstr(out, "10.9.0.3\tfresh\n"));
     CHECK(guest_kill(&g));
     const int fds[] = {gateway, other, udp, to_gateway, to_other, arg.s.tap};
@@ -729,66 +641,6 @@ TEST(network)
 }
 
 /* ---- builds ---- */
-
-static uint32_t crc_of(const char *p, size_t n)
-{
-    uint32_t c = ~0u;
-    for (size_t i = 0; i < n; i++) {
-        c ^= (uint8_t)p[i];
-        for (int b = 0; b < 8; b++)
-            c = c & 1 ? 0xedb88320u ^ c >> 1 : c >> 1;
-    }
-    return ~c;
-}
-
-struct zip {
-    uint8_t data[65536], dir[16384];
-    size_t len, dir_len;
-    unsigned count;
-};
-
-static void le(uint8_t *to, size_t *len, uint32_t v, unsigned bytes)
-{
-    for (unsigned i = 0; i < bytes; i++)
-        to[(*len)++] = (uint8_t)(v >> (8 * i));
-}
-
-static void zip_add(struct zip *z, const char *name, const char *text, uint32_t mode)
-{
-    uint32_t size = (uint32_t)strlen(text), crc = crc_of(text, size), at = (uint32_t)z->len;
-    uint32_t n = (uint32_t)strlen(name);
-    const uint32_t head[][2] = {{0x04034b50, 4}, {20, 2},   {0, 2},    {0, 2}, {0x58a50000, 4},
-                                {crc, 4},        {size, 4}, {size, 4}, {n, 2}, {0, 2}};
-    for (size_t i = 0; i < sizeof head / sizeof head[0]; i++)
-        le(z->data, &z->len, head[i][0], head[i][1]);
-    memcpy(z->data + z->len, name, n);
-    memcpy(z->data + z->len + n, text, size);
-    z->len += n + size;
-    const uint32_t entry[][2] = {
-        {0x02014b50, 4}, {3 << 8 | 20, 2}, {20, 2}, {0, 2}, {0, 2}, {0x58a50000, 4}, {crc, 4},
-        {size, 4},       {size, 4},        {n, 2},  {0, 4}, {0, 4}, {mode << 16, 4}, {at, 4}};
-    for (size_t i = 0; i < sizeof entry / sizeof entry[0]; i++)
-        le(z->dir, &z->dir_len, entry[i][0], entry[i][1]);
-    memcpy(z->dir + z->dir_len, name, n);
-    z->dir_len += n;
-    z->count++;
-}
-
-/* Writes the archive to the context disk; its true length, 0 on failure. */
-static uint64_t zip_finish(struct zip *z)
-{
-    uint32_t at = (uint32_t)z->len;
-    memcpy(z->data + z->len, z->dir, z->dir_len);
-    z->len += z->dir_len;
-    const uint32_t end[][2] = {{0x06054b50, 4},           {0, 4},  {z->count, 2}, {z->count, 2},
-                               {(uint32_t)z->dir_len, 4}, {at, 4}, {0, 2}};
-    for (size_t i = 0; i < sizeof end / sizeof end[0]; i++)
-        le(z->data, &z->len, end[i][0], end[i][1]);
-    int fd = open(arg.context, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-    bool ok = fd >= 0 && fd_write_full(fd, z->data, z->len) == 0 && ftruncate(fd, 131072) == 0;
-    close(fd);
-    return ok ? z->len : 0;
-}
 
 static uint32_t copy(const char *const *src, const char *dst, const char *chown)
 {
@@ -841,7 +693,7 @@ TEST(build)
     zip_add(&z, "b.txt", "B\n", 0100644);
     zip_add(&z, "secret/key", "k\n", 0100644);
     zip_add(&z, ".dockerignore", "secret\n", 0100644);
-    uint64_t size = zip_finish(&z);
+    uint64_t size = zip_finish(&z, arg.context);
     if (!build_up(size, 0))
         return;
     CHECK(copy(ARGS("a.txt"), "/one", NULL) == 0);
@@ -884,14 +736,14 @@ TEST(bad_contexts)
 {
     static struct zip z, y;
     zip_add(&z, "../../etc/passwd", "x", 0100644);
-    uint64_t size = zip_finish(&z);
+    uint64_t size = zip_finish(&z, arg.context);
     if (!build_up(size, EINVAL))
         return;
     CHECK(copy(ARGS("."), "/all", NULL) == EINVAL); /* there is no context */
     CHECK(guest_kill(&g));
     zip_add(&y, "l", "/etc", 0120777);
     zip_add(&y, "l/passwd", "x", 0100644);
-    size = zip_finish(&y);
+    size = zip_finish(&y, arg.context);
     if (!build_up(size, EINVAL))
         return;
     CHECK_STR(g.answer.text, "\"l/passwd\" lies behind the symbolic link \"l\"");
