@@ -66,15 +66,15 @@ API_LIBS := -lmbedtls -lmbedx509 -lmbedcrypto -lsqlite3 -ljansson -lllhttp -lz -
 # of VMM and init that know neither KVM nor PID 1.
 TESTED_VMM := virtq virtio_mmio virtio_dev virtio_blk blk_io virtio_net virtio_vsock vsock_conn \
 	vsock_state virtio_rng virtio_balloon blk_layers bus
-TESTED_GUEST := inflate zip glob users text util
+TESTED_GUEST := inflate zip glob users text util req
 
 # tests/unit/test_NAME.c; the guest's own parsers, and those of the command line tool, are groups
 # of their own.
 UNIT := $(patsubst tests/unit/test_%.c,%,$(wildcard tests/unit/test_*.c))
-UNIT_GUEST := inflate tlv guest_zip glob users text
+UNIT_GUEST := inflate tlv guest_zip glob users text http_status
 UNIT_CLI := cli_text cli_pack
 FUZZ := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
-FUZZ_GUEST := inflate tlv guest_zip
+FUZZ_GUEST := inflate tlv guest_zip guest_req
 
 # ---- compilers: five ways to compile a file ------------------------------------------------------
 #   musl    arm64, static musl: the VMM, the guest's init, programs run in the emulated host
