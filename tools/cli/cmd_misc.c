@@ -111,6 +111,10 @@ int cmd_version(struct cli *c, struct args *a)
         json_decref(v);
         return rc;
     }
-    printf("dormouse  " DORMOUSE_VERSION "\nhost      %s\n", host ? host : "not reached");
+    printf("dormouse  " DORMOUSE_VERSION "\nhost      ");
+    if (host)
+        printf("%s\n", host);
+    else
+        printf("not reached: %s\n", c->fail.e.msg);
     return CLI_OK;
 }
