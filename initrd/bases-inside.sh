@@ -44,9 +44,9 @@ END
     {
         echo 'Acquire::Languages "none";'
         echo 'APT::Keep-Downloaded-Packages "false";'
-        sed -n 's/^#conf //p' /work/settings
+        sed -n 's/^#conf //p' /stage/settings
     } >"$t/etc/apt/apt.conf.d/90dormouse"
-    sed '/^#conf /d' /work/settings >"$t/etc/apt/sources.list.d/debian.sources"
+    sed '/^#conf /d' /stage/settings >"$t/etc/apt/sources.list.d/debian.sources"
     # There is no service manager: a package's service is started by who installed it.
     printf '#!/bin/sh\nexit 101\n' >"$t/usr/sbin/policy-rc.d"
     chmod 755 "$t/usr/sbin/policy-rc.d"
@@ -60,9 +60,9 @@ END
 
 add() { # packages of one set, all in one run so that dpkg finds the order itself
     mkdir -p "$t/packages"
-    hasten "/work/packages/$1"
-    mount -o bind "/work/packages/$1" "$t/packages"
-    note "$1: unpacking $(find "/work/packages/$1" -name '*.deb' | wc -l) packages"
+    hasten "/stage/packages/$1"
+    mount -o bind "/stage/packages/$1" "$t/packages"
+    note "$1: unpacking $(find "/stage/packages/$1" -name '*.deb' | wc -l) packages"
     run_dpkg sh -c 'dpkg --force-depends --unpack /packages/*.deb'
     note "$1: configuring them"
     # Dates that passwd writes are to be the same each time. Not for python: it would compile
@@ -139,11 +139,11 @@ publish() { # the tree as it is now, without traces of its making, becomes a dis
     note "$1: $(du -sm "$t" | cut -f1) MiB, $(inside dpkg-query -W | wc -l) packages"
 }
 
-mkdir -p /work
-mount -t ext4 -o noatime,nobarrier "$(disk work)" /work
-t=/work/target
+mkdir -p /stage
+mount -t ext4 -o noatime,nobarrier "$(disk work)" /stage
+t=/stage/target
 uuid=d0770003-0000-4000-8000-000000000001
-SOURCE_DATE_EPOCH=$(cat /work/date)
+SOURCE_DATE_EPOCH=$(cat /stage/date)
 export SOURCE_DATE_EPOCH
 
 configure
