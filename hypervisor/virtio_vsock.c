@@ -166,13 +166,24 @@ static uint32_t send_next(struct vsock *s, unsigned niov)
     return 0;
 }
 
+/* Both queues at the next turn. */
+static void again(struct vsock *s)
+{
+    if (!s->again.armed)
+        ring_soon(s->v.dev.env.ring, &s->again);
+}
+
 static void rx(struct vsock *s)
 {
     struct virtq_chain c;
     if (!virtio_running(&s->v) || s->v.vq[RX].size == 0 || (!s->nresets && !s->t.head))
         return;
     virtq_disable_notify(&s->v.vq[RX]);
-    while (s->nresets || s->t.head) {
+    for (unsigned i = 0; s->nresets || s->t.head; i++) {
+        if (i == BATCH) {
+            again(s);
+            break;
+        }
         if (virtio_pop(&s->v, RX, &c, s->iov, VIRTQ_CHAIN) <= 0) {
             if (virtio_enable_notify(&s->v, RX))
                 continue;
@@ -190,8 +201,8 @@ static void rx(struct vsock *s)
         virtq_push(&s->v.vq[RX], c.head, len);
     }
     virtio_signal(&s->v, RX);
-    if (s->tx_waits && s->nresets < VSOCK_RESETS / 2 && !s->tx_again.armed)
-        ring_soon(s->v.dev.env.ring, &s->tx_again);
+    if (s->tx_waits && s->nresets < VSOCK_RESETS / 2)
+        again(s);
 }
 
 /* ---- guest to host --------------------------------------------------------------------- */
@@ -305,7 +316,7 @@ static void handle(struct vsock *s, const struct packet *p, struct iovec *data, 
 static void tx(struct vsock *s)
 {
     struct virtq_chain c;
-    if (!virtio_running(&s->v) || s->v.vq[TX].size == 0 || s->tx_again.armed)
+    if (!virtio_running(&s->v) || s->v.vq[TX].size == 0 || s->again.armed)
         return;
     s->tx_waits = false;
     virtq_disable_notify(&s->v.vq[TX]);
@@ -316,7 +327,7 @@ static void tx(struct vsock *s)
             break;
         }
         if (i == BATCH) {
-            ring_soon(s->v.dev.env.ring, &s->tx_again);
+            again(s);
             break;
         }
         if (virtio_pop(&s->v, TX, &c, s->iov, VIRTQ_CHAIN) <= 0) {
@@ -341,10 +352,12 @@ static void tx(struct vsock *s)
     rx(s);
 }
 
-static void tx_again_done(struct ring_op *op, int res)
+static void again_done(struct ring_op *op, int res)
 {
+    struct vsock *s = container_of(op, struct vsock, again);
     (void)res;
-    tx(container_of(op, struct vsock, tx_again));
+    tx(s);
+    rx(s);
 }
 
 static void queue(struct virtio *v, unsigned i)
@@ -447,7 +460,7 @@ int virtio_vsock_new(struct dev **ret, const struct dev_env *env, unsigned slot,
     s->t.ring = env->ring;
     s->t.woken = woken;
     s->t.lost = lost;
-    s->tx_again.done = tx_again_done;
+    s->again.done = again_done;
     put_le64(s->v.config, c->cid);
     s->v.config_len = 8;
     int r = virtio_init(&s->v, &dev_ops, &ops, env, slot, 0, e);

@@ -21,8 +21,8 @@ struct vsock {
         uint16_t type;
     } resets[VSOCK_RESETS];
     unsigned reset_first, nresets;
-    bool tx_waits;           /* for a place in resets */
-    struct ring_op tx_again; /* after a full batch, or when resets have gone out */
+    bool tx_waits;        /* for a place in resets */
+    struct ring_op again; /* after a full batch, or when resets have gone out */
     struct iovec iov[VIRTQ_CHAIN];
 };
 
