@@ -170,17 +170,27 @@ struct run_wish {
 };
 int run_vm(struct cli *c, const struct run_wish *w, struct started *ret);
 
-#define CLI_COMMANDS(X)                                                                   \
-    X(images)                                                                             \
-    X(ps)                                                                                 \
-    X(build)                                                                              \
-    X(run)                                                                                \
-    X(curl) X(token) X(logs) X(suspend) X(resume) X(terminate) X(rm) X(inspect) X(deploy) \
-        X(host) X(doctor) X(env) X(version) X(help)
-#define X(name)                                    \
+#define CLI_COMMAND(name)                          \
     int cmd_##name(struct cli *c, struct args *a); \
-    extern const struct opt opts_##name[];
-CLI_COMMANDS(X)
-#undef X
+    extern const struct opt opts_##name[]
+CLI_COMMAND(images);
+CLI_COMMAND(ps);
+CLI_COMMAND(build);
+CLI_COMMAND(run);
+CLI_COMMAND(curl);
+CLI_COMMAND(token);
+CLI_COMMAND(logs);
+CLI_COMMAND(suspend);
+CLI_COMMAND(resume);
+CLI_COMMAND(terminate);
+CLI_COMMAND(rm);
+CLI_COMMAND(inspect);
+CLI_COMMAND(deploy);
+CLI_COMMAND(host);
+CLI_COMMAND(doctor);
+CLI_COMMAND(env);
+CLI_COMMAND(version);
+CLI_COMMAND(help);
+#undef CLI_COMMAND
 
 #endif
