@@ -201,6 +201,20 @@ static bool boot(struct inst *in, const struct spec *s, uint64_t *ready_ns)
     return ok && ready(in);
 }
 
+/* Waits for the end of a migration, in either direction. */
+static bool finished(struct inst *in)
+{
+    char *line;
+    do {
+        line = next_line(in);
+        if (!line || strstr(line, "\"failed\"") || strstr(line, "\"error\"")) {
+            complain("qemu: %s", line ? line : "ended");
+            return false;
+        }
+    } while (!strstr(line, "\"completed\""));
+    return true;
+}
+
 static bool restore(struct inst *in, const struct spec *s, const char *image,
                     const char *session)
 {
@@ -209,12 +223,13 @@ static bool restore(struct inst *in, const struct spec *s, const char *image,
     (void)session;
     snprintf(text, sizeof text,
              "{\"execute\":\"migrate-incoming\",\"arguments\":{\"uri\":\"file:%s\"}}\n", image);
-    return command(in, text);
+    /* It was saved as a paused machine and comes back as one. */
+    return command(in, text) && finished(in) && command(in, "{\"execute\":\"cont\"}\n");
 }
 
 static bool save(struct inst *in, const char *path, bool full, struct saved *ret)
 {
-    char text[512], *line;
+    char text[512];
     struct stat st;
     uint64_t begin = now_ns();
     (void)full;
@@ -224,14 +239,7 @@ static bool save(struct inst *in, const char *path, bool full, struct saved *ret
     if (!command(in, "{\"execute\":\"stop\"}\n") ||
         fd_write_full(in->ctl, text, strlen(text)) < 0)
         return false;
-    do {
-        line = next_line(in);
-        if (!line || strstr(line, "\"failed\"") || strstr(line, "\"error\"")) {
-            complain("qemu: %s", line ? line : "ended");
-            return false;
-        }
-    } while (!strstr(line, "\"completed\""));
-    if (stat(path, &st) < 0)
+    if (!finished(in) || stat(path, &st) < 0)
         return false;
     if (ret)
         *ret = (struct saved){.bytes = (uint64_t)st.st_size,

@@ -8,6 +8,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -43,8 +44,7 @@ bool trace_open(void)
 {
     usable = put("tracing_on", "0") && put("trace_clock", "mono") &&
              put("options/overwrite", "0") && put("options/irq-info", "0") &&
-             put("options/record-cmd", "0") && put("buffer_size_kb", "1024") &&
-             put("events/kvm/kvm_entry/enable", "1") &&
+             put("options/record-cmd", "0") && put("events/kvm/kvm_entry/enable", "1") &&
              put("events/kvm/kvm_exit/enable", "1") && put("events/kvm/kvm_mmio/enable", "1");
     return usable;
 }
@@ -59,6 +59,7 @@ void trace_begin(bool syscalls)
     if (!usable)
         return;
     put("events/raw_syscalls/sys_enter/enable", syscalls ? "1" : "0");
+    put("buffer_size_kb", syscalls ? "4096" : "256");
     put("trace", "");
     put("tracing_on", "1");
 }
@@ -175,6 +176,7 @@ bool trace_end(uint64_t from_ns, pid_t pid, struct seen *ret)
     if (!usable)
         return false;
     put("tracing_on", "0");
+    kill(pid, SIGSTOP); /* or it would run beside the reading of the trace */
     unsigned n = threads_of(pid, tids);
     AUTO_FCLOSE FILE *f = fopen(DIR_TRACE "trace", "re");
     while (f && fgets(line, sizeof line, f)) {
@@ -192,5 +194,6 @@ bool trace_end(uint64_t from_ns, pid_t pid, struct seen *ret)
             count_call(ret, ev.name);
     }
     put("trace", "");
+    kill(pid, SIGCONT);
     return ret->insn_ns != 0;
 }
