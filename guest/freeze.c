@@ -13,6 +13,7 @@
 #include "init.h"
 
 #define FREEZE_LIMIT (10000u * MS)
+#define SETTLE_LIMIT (2000u * MS)
 
 static bool is_frozen(struct freezer *fr)
 {
@@ -42,19 +43,26 @@ void trim_disk(void)
         complain("trim the root file system: %s", strerror(errno));
 }
 
-static void finish(struct init *in, const struct fail *f)
+static void fail_freeze(struct init *in, const struct fail *f)
 {
     struct freezer *fr = &in->freezer;
     uint32_t id = fr->id;
     loop_untimer(&in->loop, &fr->limit);
     loop_del(&in->loop, &fr->events);
     fr->id = 0;
-    if (f) {
-        thaw(in);
-        ctl_fail(in, id, f);
-        return;
-    }
-    fr->frozen = true;
+    thaw(in);
+    ctl_fail(in, id, f);
+}
+
+/* Nothing is on its way to the host any more, so no message is cut in two by the snapshot. */
+static void on_settled(void *ctx)
+{
+    struct init *in = ctx;
+    struct freezer *fr = &in->freezer;
+    uint32_t id = fr->id;
+    loop_untimer(&in->loop, &fr->limit);
+    in->logs.settled = NULL;
+    fr->id = 0;
     tcp_list(&in->net); /* without the list the restore makes it */
     sync();
     if (fr->trim) {
@@ -66,21 +74,34 @@ static void finish(struct init *in, const struct fail *f)
     ctl_fail(in, id, NULL);
 }
 
+static void on_frozen(struct init *in)
+{
+    struct freezer *fr = &in->freezer;
+    loop_del(&in->loop, &fr->events);
+    fr->frozen = true;
+    loop_timer(&in->loop, &fr->limit, SETTLE_LIMIT);
+    logs_settle(&in->logs, on_settled, in);
+}
+
 static void on_events(struct ev *ev, uint32_t events)
 {
     struct init *in = container_of(ev, struct init, freezer.events);
     (void)events;
     if (is_frozen(&in->freezer))
-        finish(in, NULL);
+        on_frozen(in);
 }
 
 static void on_limit(struct timer *t)
 {
     struct init *in = container_of(t, struct init, freezer.limit);
     struct fail f;
+    if (in->freezer.frozen) { /* a host that takes no lines gets them after the restore */
+        on_settled(in);
+        return;
+    }
     fail_set(&f, ETIMEDOUT, "the application could not be frozen within %llu s",
              FREEZE_LIMIT / (1000u * MS));
-    finish(in, &f);
+    fail_freeze(in, &f);
 }
 
 void freeze_request(struct init *in, const struct req *r)
@@ -100,17 +121,17 @@ void freeze_request(struct init *in, const struct req *r)
     fr->trim = trim != 0;
     if (pwrite(fr->freeze, "1", 1, 0) != 1) {
         fail_sys(&f, errno, "freeze the application");
-        finish(in, &f);
+        fail_freeze(in, &f);
         return;
     }
     int err = loop_add(&in->loop, &fr->events, fr->events_fd, EPOLLPRI);
     if (is_frozen(fr)) {
-        finish(in, NULL);
+        on_frozen(in);
         return;
     }
     if (err < 0) {
         fail_sys(&f, -err, "watch the application freeze");
-        finish(in, &f);
+        fail_freeze(in, &f);
         return;
     }
     loop_timer(&in->loop, &fr->limit, FREEZE_LIMIT);

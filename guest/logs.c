@@ -118,7 +118,14 @@ void logs_pump(struct logs *lg)
         lg->sent += sizeof(rec) + rec.len;
     }
     chan_flush(lg->chan);
-    if (!lg->quiet || lg->used > 0)
+    if (lg->used > 0)
+        return;
+    if (lg->settled) {
+        void (*fn)(void *) = lg->settled;
+        lg->settled = NULL;
+        fn(lg->settled_ctx);
+    }
+    if (!lg->quiet)
         return;
     for (size_t i = 0; i < LOG_SOURCES; i++)
         if (lg->sources[i].fd >= 0)
@@ -178,20 +185,41 @@ static void source_wait(struct log_source *s)
         loop_timer(lg->loop, &lg->stall, chan_up(lg->chan) ? STALL_UP : STALL_DOWN);
 }
 
-static void on_pipe(struct ev *ev, uint32_t events)
+/* False when there is no more for now. */
+static bool source_read(struct log_source *s)
 {
-    struct log_source *s = (struct log_source *)(void *)ev;
-    (void)events;
     ssize_t n = read(s->fd, s->buf + s->len, LOG_LINE - s->len);
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
-        return;
+        return false;
     if (n > 0)
         s->len += (size_t)n;
     if (!take_lines(s, n <= 0))
         source_wait(s);
     else if (n <= 0)
         source_close(s);
+    else
+        return true;
+    return false;
+}
+
+static void on_pipe(struct ev *ev, uint32_t events)
+{
+    struct log_source *s = (struct log_source *)(void *)ev;
+    (void)events;
+    source_read(s);
     logs_pump(s->logs);
+}
+
+void logs_settle(struct logs *lg, void (*fn)(void *ctx), void *ctx)
+{
+    for (size_t i = 0; i < LOG_SOURCES; i++) {
+        struct log_source *s = &lg->sources[i];
+        while (s->fd >= 0 && !s->waiting && source_read(s))
+            ;
+    }
+    lg->settled = fn;
+    lg->settled_ctx = ctx;
+    logs_pump(lg);
 }
 
 /* There is room again: first what was read already, then the pipes. */

@@ -40,9 +40,12 @@ struct logs {
     bool dropping;     /* the host stays away: room is made by force */
     struct timer stall;
     struct log_source sources[LOG_SOURCES];
-    /* Called once when all is read, sent and acknowledged. */
+    /* Called once when all is read to the pipes' ends, sent and acknowledged. */
     void (*quiet)(void *ctx);
     void *quiet_ctx;
+    /* Called once when the ring is empty: what there was is acknowledged. */
+    void (*settled)(void *ctx);
+    void *settled_ctx;
 };
 
 int logs_init(struct logs *lg, struct loop *l, struct chan *chan);
@@ -55,6 +58,8 @@ void logs_stream_up(struct logs *lg); /* a new stream: send again what is not ac
 void logs_ack(struct logs *lg, uint64_t seq);
 void logs_pump(struct logs *lg);
 void logs_when_quiet(struct logs *lg, void (*fn)(void *ctx), void *ctx);
+/* Reads what the pipes hold; calls fn when the host has it all, at once if it does already. */
+void logs_settle(struct logs *lg, void (*fn)(void *ctx), void *ctx);
 /* Gives the ring's memory back when it is empty. */
 void logs_trim(struct logs *lg);
 

@@ -94,4 +94,5 @@ void restore_request(struct init *in, const struct req *r)
     ctl_fail(in, r->id, &f);
     if (err == 0 && thaw(in) < 0)
         complain("cannot thaw the application");
+    logs_stream_up(&in->logs); /* what was not acknowledged may be lost with the old host end */
 }
