@@ -61,7 +61,7 @@ static void lost(struct vsock_table *t, struct vsock_conn *c)
 {
     struct vsock *s = container_of(t, struct vsock, t);
     /* A request the guest has not seen needs no end. */
-    if (!(c->todo & VSOCK_TODO_REQUEST))
+    if (!(c->due & VSOCK_DUE_REQUEST))
         vsock_owe_reset(s, c->guest_port, c->host_port, VSOCK_TYPE_STREAM);
 }
 
@@ -120,25 +120,25 @@ static uint32_t send_one(struct vsock *s, struct vsock_conn *c, unsigned niov)
                        .dst_port = c->guest_port,
                        .type = VSOCK_TYPE_STREAM,
                        .buf_alloc = VSOCK_BUF};
-    if (c->todo & VSOCK_TODO_REQUEST) {
+    if (c->due & VSOCK_DUE_REQUEST) {
         p.op = OP_REQUEST;
-        c->todo &= (uint8_t)~VSOCK_TODO_REQUEST;
-    } else if (c->todo & VSOCK_TODO_RESPONSE) {
+        c->due &= (uint8_t)~VSOCK_DUE_REQUEST;
+    } else if (c->due & VSOCK_DUE_RESPONSE) {
         p.op = OP_RESPONSE;
-        c->todo &= (uint8_t)~VSOCK_TODO_RESPONSE;
+        c->due &= (uint8_t)~VSOCK_DUE_RESPONSE;
     } else if ((p.len = fill_data(s, c, niov)) > 0) {
         p.op = OP_RW;
-    } else if ((c->todo & VSOCK_TODO_SHUTDOWN) && !c->back_len) {
+    } else if ((c->due & VSOCK_DUE_SHUTDOWN) && !c->back_len) {
         p.op = OP_SHUTDOWN;
         p.flags = c->hup ? VSOCK_SHUT_BOTH : VSOCK_SHUT_SEND;
         c->shut_sent |= (uint8_t)p.flags;
-        c->todo &= (uint8_t)~VSOCK_TODO_SHUTDOWN;
-    } else if (c->todo & VSOCK_TODO_CREDIT) {
+        c->due &= (uint8_t)~VSOCK_DUE_SHUTDOWN;
+    } else if (c->due & VSOCK_DUE_CREDIT) {
         p.op = OP_CREDIT_UPDATE;
     } else {
         return 0;
     }
-    c->todo &= (uint8_t)~VSOCK_TODO_CREDIT; /* every packet tells it */
+    c->due &= (uint8_t)~VSOCK_DUE_CREDIT; /* every packet tells it */
     p.fwd_cnt = c->fwd_told = c->fwd;
     put_packet(s, niov, &p);
     return HEADER + p.len;
@@ -247,7 +247,7 @@ static void request(struct vsock *s, const struct packet *p)
     c->state = VSOCK_OPEN;
     c->guest_alloc = p->buf_alloc;
     c->guest_fwd = p->fwd_cnt;
-    c->todo = VSOCK_TODO_RESPONSE;
+    c->due = VSOCK_DUE_RESPONSE;
     if (announce(s, c))
         vsock_conn_queue(c);
     else
@@ -256,7 +256,7 @@ static void request(struct vsock *s, const struct packet *p)
 
 static void response(struct vsock *s, struct vsock_conn *c)
 {
-    if (c->state != VSOCK_CONNECTING || (c->todo & VSOCK_TODO_REQUEST)) {
+    if (c->state != VSOCK_CONNECTING || (c->due & VSOCK_DUE_REQUEST)) {
         reset_conn(s, c);
         return;
     }
@@ -299,7 +299,7 @@ static void handle(struct vsock *s, const struct packet *p, struct iovec *data, 
         ok = vsock_conn_shutdown(c, p->flags);
         break;
     case OP_CREDIT_REQUEST:
-        c->todo |= VSOCK_TODO_CREDIT;
+        c->due |= VSOCK_DUE_CREDIT;
         break;
     case OP_CREDIT_UPDATE:
         break;
@@ -394,7 +394,7 @@ int virtio_vsock_open(struct dev *d, uint32_t guest_port, int fd, struct err *e)
         return err_set(e, EMFILE, "all %u vsock connections are in use", VSOCK_CONNS);
     }
     c->state = VSOCK_CONNECTING;
-    c->todo = VSOCK_TODO_REQUEST;
+    c->due = VSOCK_DUE_REQUEST;
     vsock_conn_poll(c);
     vsock_conn_queue(c);
     rx(s);

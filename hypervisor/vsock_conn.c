@@ -79,7 +79,7 @@ static void consumed(struct vsock_conn *c, uint32_t n)
 {
     c->fwd += n;
     if (c->fwd - c->fwd_told >= CREDIT_STEP)
-        c->todo |= VSOCK_TODO_CREDIT;
+        c->due |= VSOCK_DUE_CREDIT;
 }
 
 /* False: the host will never take them. */
@@ -148,7 +148,7 @@ static void in_done(struct ring_op *op, int res)
     if (c->hup && c->state == VSOCK_CONNECTING) {
         lost(c);
     } else if (c->hup && c->eof) {
-        c->todo |= VSOCK_TODO_SHUTDOWN;
+        c->due |= VSOCK_DUE_SHUTDOWN;
         vsock_conn_queue(c);
     } else {
         vsock_conn_queue(c);
@@ -198,7 +198,7 @@ uint32_t vsock_conn_read(struct vsock_conn *c, struct iovec *iov, unsigned n)
     if (r == 0 || (errno != EAGAIN && errno != EINTR)) {
         c->eof = true;
         c->hup |= r < 0;
-        c->todo |= VSOCK_TODO_SHUTDOWN;
+        c->due |= VSOCK_DUE_SHUTDOWN;
     }
     vsock_conn_poll(c);
     return 0;
@@ -320,7 +320,7 @@ void vsock_conn_queue(struct vsock_conn *c)
 {
     struct vsock_table *t = c->t;
     if (c->queued || (c->state != VSOCK_OPEN && c->state != VSOCK_CONNECTING) ||
-        (c->todo == 0 && vsock_conn_sendable(c) == 0))
+        (c->due == 0 && vsock_conn_sendable(c) == 0))
         return;
     c->next = NULL;
     c->queued = true;

@@ -22,10 +22,10 @@ enum { VSOCK_SHUT_RCV = 1, VSOCK_SHUT_SEND = 2, VSOCK_SHUT_BOTH = 3 };
 
 /* Packets a connection owes the guest, besides data. */
 enum {
-    VSOCK_TODO_REQUEST = 1,
-    VSOCK_TODO_RESPONSE = 2,
-    VSOCK_TODO_CREDIT = 4,
-    VSOCK_TODO_SHUTDOWN = 8,
+    VSOCK_DUE_REQUEST = 1,
+    VSOCK_DUE_RESPONSE = 2,
+    VSOCK_DUE_CREDIT = 4,
+    VSOCK_DUE_SHUTDOWN = 8,
 };
 
 struct vsock_table;
@@ -37,7 +37,7 @@ struct vsock_conn {
     struct ring_op in, out;
     struct vsock_conn *next; /* in the queue of those with something for the guest */
     bool queued;
-    uint8_t todo;
+    uint8_t due;
     uint8_t shut_sent, shut_guest; /* VSOCK_SHUT_* told to and by the guest */
     bool readable;                 /* the socket may have something */
     bool eof;                      /* no: its peer has ended its direction, … */

@@ -39,7 +39,7 @@ static void save_conn(const struct vsock_conn *c, struct buf *list, struct dstat
     put_le32(b + 16, c->sent);
     put_le32(b + 20, c->received);
     put_le32(b + 24, c->fwd);
-    put_le32(b + 28, c->todo & VSOCK_TODO_RESPONSE);
+    put_le32(b + 28, c->due & VSOCK_DUE_RESPONSE);
     buf_add(list, b, sizeof b);
     uint8_t *flat = malloc(VSOCK_BUF);
     if (!flat) {
@@ -108,11 +108,10 @@ static int load_conn(struct vsock *s, const uint8_t *b, unsigned i,
     if (rc < 0)
         return rc;
     uint32_t guest_port = get_le32(b), host_port = get_le32(b + 4);
-    uint32_t received = get_le32(b + 20), fwd = get_le32(b + 24), todo = get_le32(b + 28);
+    uint32_t received = get_le32(b + 20), fwd = get_le32(b + 24), due = get_le32(b + 28);
     if ((host_port != GP_PORT_CONTROL && host_port != GP_PORT_LOG) || len > VSOCK_BUF ||
         received - fwd != len || back_len > VSOCK_BACK_MAX ||
-        (todo & ~(uint32_t)VSOCK_TODO_RESPONSE) ||
-        vsock_conn_find(&s->t, guest_port, host_port))
+        (due & ~(uint32_t)VSOCK_DUE_RESPONSE) || vsock_conn_find(&s->t, guest_port, host_port))
         return err_set(e, EBADMSG, "saved connection %u is not valid", i);
     struct vsock_conn *c = vsock_conn_new(&s->t, guest_port, host_port, -1);
     if (!c)
@@ -123,7 +122,7 @@ static int load_conn(struct vsock *s, const uint8_t *b, unsigned i,
     c->sent = get_le32(b + 16);
     c->received = received;
     c->fwd = c->fwd_told = fwd;
-    c->todo = (uint8_t)(todo | VSOCK_TODO_CREDIT);
+    c->due = (uint8_t)(due | VSOCK_DUE_CREDIT);
     memcpy(c->buf, data, len);
     c->buf_len = (uint32_t)len;
     if (back_len) {
