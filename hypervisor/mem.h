@@ -45,8 +45,8 @@ struct mem_overlay {
 };
 
 struct guest_mem {
-    uint8_t *host; /* where MEM_BASE is mapped here */
-    uint64_t size; /* bytes, from MEM_BASE */
+    uint8_t *host;                /* where MEM_BASE is mapped here */
+    uint64_t size;                /* bytes, from MEM_BASE */
     struct mem_overlay *overlays; /* sorted */
     unsigned noverlays;
     bool image; /* the rest is a private mapping of a snapshot file, else anonymous */

@@ -45,12 +45,14 @@ enum gp_type {
     /* host requests on the control stream */
     GP_NET = 16,   /* IP, PREFIX, GATEWAY, DNS…, HOSTNAME, optional HOST_MAC */
     GP_MOUNT_ROOT, /* DISK serial: mount it as the application's root; once, before START */
-    GP_START, /* ARG…, ENV…, USER, WORKDIR, SIGNAL (of a stop), CAPS_ALL, HOSTNAME */
-    GP_HOOK,  /* NAME, PORT, TIMEOUT_MS, optional PAYLOAD + CONTENT_TYPE, RETRY:
-                 POST to 127.0.0.1. Reply: STATUS (http, 0 none), OUTCOME, TEXT */
-    GP_FREEZE,     /* before a snapshot: freeze the app, sync, trim. Reply when quiet */
+    GP_START,      /* ARG…, ENV…, USER, WORKDIR, SIGNAL (of a stop), CAPS_ALL, HOSTNAME */
+    GP_HOOK,       /* NAME, PORT, TIMEOUT_MS, optional PAYLOAD + CONTENT_TYPE, RETRY:
+                      POST to 127.0.0.1. Reply: STATUS (http, 0 none), OUTCOME, TEXT */
+    GP_FREEZE,     /* before a snapshot: TRIM. Freeze the app, wait until the host has every
+                      log line (2 s at most), sync, trim. Reply when quiet */
     GP_RESTORED,   /* after a restore: GENERATION, REALTIME_NS, ENTROPY, FRESH, VM_ID, ENDPOINT,
-                      + GP_NET fields. Reseed, step clock, re-address, abort dead TCP, thaw */
+                      + GP_NET fields. Reseed, step clock, re-address, abort dead TCP, thaw.
+                      On a failure the app stays frozen. Then lines without ack come again */
     GP_THAW,       /* the snapshot is taken and this same machine goes on */
     GP_STOP,       /* SIGNAL, TIMEOUT_MS: stop the app, then power off */
     GP_STATS,      /* Reply: MEM_TOTAL, MEM_AVAILABLE, PROCS, UPTIME_NS */
@@ -66,16 +68,20 @@ enum gp_type {
     GP_LOG_ACK,  /* host: SEQ of the last line that is safe; init may forget up to it */
 
     /* first message on a GP_PORT_STREAM stream, host to guest */
-    GP_EXEC = 96,  /* ARG…, ENV…, USER, WORKDIR, TIMEOUT_MS, PTY, ROWS, COLS */
-    GP_FORWARD,    /* PORT: raw bytes to 127.0.0.1:PORT of the app after a GP_REPLY */
-    GP_STDIN,      /* DATA; empty: end */
-    GP_STDOUT,     /* DATA */
-    GP_STDERR,     /* DATA */
-    GP_RESIZE,     /* ROWS, COLS */
-    GP_EXIT,       /* guest: EXIT_STATUS or SIGNAL, TEXT; last message */
-    GP_FILE_READ,  /* PATH, OFFSET, LIMIT: reply DATA…, EOF */
-    GP_FILE_WRITE, /* PATH, MODE, then GP_STDIN…: reply */
-    GP_FILE_LIST,  /* PATH: reply ENTRY… */
+    GP_EXEC = 96, /* ARG…, ENV… (none: the app's), USER, WORKDIR, TIMEOUT_MS, PTY, ROWS, COLS,
+                     CAPS_ALL. Guest: GP_REPLY (started, or why not), output, GP_EXIT. The host
+                     keeps its side open until then: its end kills the command */
+    GP_FORWARD,   /* PORT: raw bytes to 127.0.0.1:PORT of the app after a GP_REPLY */
+    GP_STDIN,     /* DATA, 64 KiB at most; empty or absent: end */
+    GP_STDOUT,    /* DATA */
+    GP_STDERR,    /* DATA */
+    GP_RESIZE,    /* ROWS, COLS */
+    GP_EXIT,      /* guest: EXIT_STATUS or SIGNAL, TEXT; last message */
+    GP_FILE_READ,  /* PATH, OFFSET, LIMIT. Guest: GP_REPLY with DATA each, the last with EOF
+                      (1: the file's end, 0: LIMIT) and SIZE, or ERRNO and TEXT */
+    GP_FILE_WRITE, /* PATH, MODE, USER, then GP_STDIN… to its end: GP_REPLY. Makes directories
+                    */
+    GP_FILE_LIST,  /* PATH. Guest: GP_REPLY with ENTRY… each, the last with EOF only */
 };
 
 enum gp_tag {

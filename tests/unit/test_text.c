@@ -5,14 +5,14 @@
 #include "../../guest/text.h"
 #include "../tap.h"
 
-#define SAME(size, ...)                                                                        \
-    do {                                                                                       \
-        char got[128], want[128];                                                              \
-        memset(got, 'x', sizeof(got));                                                         \
-        int a = text_put(got, size, __VA_ARGS__), b = snprintf(want, size, __VA_ARGS__);       \
-        CHECK(a == b);                                                                         \
-        CHECK_STR(got, want);                                                                  \
-        CHECK(got[size] == 'x');                                                               \
+#define SAME(size, ...)                                                                  \
+    do {                                                                                 \
+        char got[128], want[128];                                                        \
+        memset(got, 'x', sizeof(got));                                                   \
+        int a = text_put(got, size, __VA_ARGS__), b = snprintf(want, size, __VA_ARGS__); \
+        CHECK(a == b);                                                                   \
+        CHECK_STR(got, want);                                                            \
+        CHECK(got[size] == 'x');                                                         \
     } while (0)
 
 TEST(numbers)
