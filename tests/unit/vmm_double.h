@@ -320,7 +320,7 @@ static inline void tv_notify(struct test_vm *t, unsigned q)
 /* Waits for a used entry; gives up after some turns that bring nothing. */
 static inline bool tv_wait_used(struct test_vm *t, unsigned q, uint32_t *id, uint32_t *len)
 {
-    for (unsigned i = 0; i < 2000; i++) {
+    for (unsigned i = 0; i < 20000; i++) {
         if (tv_used(t, q, id, len))
             return true;
         tv_turn(t, false);
@@ -339,7 +339,7 @@ static inline uint8_t *tv_at(struct test_vm *t, uint64_t gpa)
 static inline bool tv_quiesce(struct test_vm *t)
 {
     t->dev->ops->quiesce(t->dev);
-    for (unsigned i = 0; i < 2000 && !t->dev->quiet; i++) {
+    for (unsigned i = 0; i < 20000 && !t->dev->quiet; i++) {
         tv_turn(t, false);
         if (i > 20)
             usleep(500);
