@@ -73,6 +73,7 @@ void fleet_vm_put(struct fleet *f, struct fvm *vm)
     pthread_mutex_unlock(&f->lock);
     if (!last)
         return;
+    vm_settle(vm);
     fleet_address_drop(f, vm->ip);
     image_put(f, vm->image);
     applog_close(&vm->log);
@@ -300,13 +301,13 @@ static int prepare(struct fleet *f, struct fvm *vm, struct err *e)
 }
 
 /* The caller owns it in state RESUMING. */
-static int resume(struct fleet *f, struct fvm *vm, struct err *e)
+static int resume(struct fleet *f, struct fvm *vm, bool wait, struct err *e)
 {
     int r = prepare(f, vm, e);
     if (r < 0)
         fleet_step(vm, EV_RESUME_FAILED);
     else
-        r = vm_resume(f, vm, e);
+        r = vm_resume(f, vm, wait, e);
     return r;
 }
 
@@ -331,7 +332,7 @@ int fleet_resume(struct fleet *f, const char *vm_id, struct err *e)
         return err_set(e, EINVAL, "MicroVM %s is not suspended", vm_id);
     int r = fleet_begin(vm, EV_RESUME, e);
     if (r == 0) {
-        r = resume(f, vm, e);
+        r = resume(f, vm, true, e);
         fleet_end(vm);
     }
     fleet_vm_put(f, vm);
@@ -410,7 +411,7 @@ int fleet_acquire(struct fleet *f, const char *label, struct fleet_target *ret, 
     int r = admit_request(vm, begin + HOLD_LIMIT_MS * NS_PER_MS, e);
     if (r == 1) {
         pthread_mutex_unlock(&vm->lock);
-        r = resume(f, vm, e);
+        r = resume(f, vm, false, e);
         pthread_mutex_lock(&vm->lock);
         if (r == 0) {
             vm->in_flight++;
@@ -445,8 +446,12 @@ void fleet_release(struct fleet *f, struct fleet_target *t)
     vm->idle_since = now_ns();
     if (--vm->in_flight == 0)
         fleet_timer_update(f, vm);
+    bool untold = vm->untold;
     pthread_mutex_unlock(&vm->lock);
+    if (untold)
+        vm_tell_resumed(vm);
     fleet_vm_put(f, vm);
+    pool_refill(f->pool);
 }
 
 int fleet_forward(struct fleet *f, struct fleet_target *t, uint16_t port, int *ret_fd,

@@ -79,6 +79,8 @@ struct fvm {
     unsigned in_flight;
     uint64_t idle_since; /* now_ns() of the last activity */
     struct applog log;
+    struct row_later *later;        /* its row on the way to the store; the owner's */
+    bool untold;                    /* the last resume is not in the log yet */
     struct phases started, resumed; /* the last times; for fleet_info.h */
 };
 
@@ -170,7 +172,10 @@ void fleet_address_drop(struct fleet *f, uint32_t ip);
 /* fleet_run.c: the caller holds `busy`; they leave it in a state that rests */
 int vm_start(struct fleet *f, struct fvm *vm);
 int vm_suspend(struct fleet *f, struct fvm *vm, struct err *e);
-int vm_resume(struct fleet *f, struct fvm *vm, struct err *e);
+/* Without `wait` it returns as soon as the guest runs; its row follows. */
+int vm_resume(struct fleet *f, struct fvm *vm, bool wait, struct err *e);
+void vm_tell_resumed(struct fvm *vm); /* when nobody waits any more */
+void vm_settle(struct fvm *vm);       /* until its row is in the store */
 /* State must be one from which EV_TERMINATE leads on, or TERMINATING. */
 void vm_terminate(struct fleet *f, struct fvm *vm, bool hook, const char *reason);
 

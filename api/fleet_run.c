@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -24,8 +25,45 @@ static void snap_name(char ret[40], uint64_t generation)
     snprintf(ret, 40, "mem.snap.%llu", (unsigned long long)generation);
 }
 
+/* A row that is written while its owner goes on; one per microVM. */
+struct row_later {
+    struct row_write w;
+    struct store_vm row;
+};
+
+/* Until it is in the store. */
+static void row_settle(struct fleet *f, struct fvm *vm)
+{
+    struct err e = ERR_INIT;
+    struct row_later *l = vm->later;
+    if (!l)
+        return;
+    if (row_write_end(f, &l->w, &e) < 0)
+        log_err(LOG_ERROR, &e, "write the state of a microVM");
+    vm->later = NULL;
+    free(l);
+}
+
+static int row_later(struct fleet *f, struct fvm *vm, const struct store_vm *row)
+{
+    row_settle(f, vm);
+    struct row_later *l = malloc(sizeof *l);
+    if (!l)
+        return -ENOMEM;
+    l->row = *row; /* its strings are not written */
+    vm->later = l;
+    row_write_begin(f, &l->w, &l->row);
+    return 0;
+}
+
+void vm_settle(struct fvm *vm)
+{
+    row_settle(vm->f, vm);
+}
+
 static int write_row(struct fleet *f, struct fvm *vm, enum vm_state state, struct err *e)
 {
+    row_settle(f, vm);
     snprintf(vm->row.state, sizeof vm->row.state, "%s", fsm_name(state));
     int r = store_vm_set(f->store, &vm->row, NULL, e);
     if (r < 0 && e)
@@ -110,18 +148,25 @@ static int open_console(struct fvm *vm, struct err *e)
     return fd < 0 ? err_sys(e, errno, "open the console log") : fd;
 }
 
-static void log_phases(struct fvm *vm, const char *what, const struct phases *p,
-                       struct phases *ret_last)
+static void log_phases(const struct fvm *vm, const char *what, const struct phases *p)
 {
-    pthread_mutex_lock(&vm->lock);
-    *ret_last = *p;
-    pthread_mutex_unlock(&vm->lock);
 #define MS(a, b) ((double)((b) - (a)) / 1e6)
     log_info("%s %s in %.2f ms (embryo %.2f%s, load %.2f, guest %.2f, hook %.2f, end %.2f)",
              vm->row.id, what, MS(p->begin, p->end), MS(p->begin, p->embryo),
              p->pooled ? "" : " not pooled", MS(p->embryo, p->load), MS(p->load, p->guest),
              MS(p->guest, p->hook), MS(p->hook, p->end));
 #undef MS
+}
+
+void vm_tell_resumed(struct fvm *vm)
+{
+    pthread_mutex_lock(&vm->lock);
+    struct phases p = vm->resumed;
+    bool untold = vm->untold;
+    vm->untold = false;
+    pthread_mutex_unlock(&vm->lock);
+    if (untold)
+        log_phases(vm, "resumed", &p);
 }
 
 /* The guest runs: requests may come in. The row follows. */
@@ -187,7 +232,10 @@ int vm_start(struct fleet *f, struct fvm *vm)
     ph.end = now_ns();
     if (r == 0) {
         write_row(f, vm, VM_RUNNING, &e);
-        log_phases(vm, "started", &ph, &vm->started);
+        pthread_mutex_lock(&vm->lock);
+        vm->started = ph;
+        pthread_mutex_unlock(&vm->lock);
+        log_phases(vm, "started", &ph);
     } else {
         if (!vm->kill_wanted)
             log_err(LOG_WARN, &e, vm->row.id);
@@ -285,8 +333,8 @@ int vm_suspend(struct fleet *f, struct fvm *vm, struct err *e)
 
 /* ---- resume ---- */
 
-static int load_session(struct fleet *f, struct fvm *vm, struct row_write *w,
-                        struct store_vm *row, struct phases *ph, bool *ret_ran, struct err *e)
+static int load_session(struct fleet *f, struct fvm *vm, struct phases *ph, bool *ret_ran,
+                        struct err *e)
 {
     char name[40];
     snap_name(name, vm->row.generation);
@@ -299,20 +347,21 @@ static int load_session(struct fleet *f, struct fvm *vm, struct row_write *w,
     AUTO_CLOSE int console = open_console(vm, e);
     if (console < 0)
         return -e->num;
-    struct io_request address;
-    int r = take_process(f, vm, &address, ph, e);
-    if (r < 0)
-        return r;
     /* Beside the restore: from this row on the files count as used. */
-    *row = vm->row;
-    row->generation++;
-    row->suspended_at = 0;
+    struct store_vm row = vm->row;
+    row.generation++;
+    row.suspended_at = 0;
     if (!vm->image->config.hooks[IMAGE_HOOK_RESUME].enabled)
-        snprintf(row->state, sizeof row->state, "%s", fsm_name(VM_RUNNING));
-    row_write_begin(f, w, row);
+        snprintf(row.state, sizeof row.state, "%s", fsm_name(VM_RUNNING));
+    if (row_later(f, vm, &row) < 0)
+        return err_sys(e, ENOMEM, "resume");
+    struct io_request address;
     const struct restore_fds rf = {
         .console = console, .session_mem = mem, .session_disk = disk};
-    if ((r = load_machine(f, vm, &rf, &address, e)) < 0)
+    int r = take_process(f, vm, &address, ph, e);
+    if (r == 0)
+        r = load_machine(f, vm, &rf, &address, e);
+    if (r < 0)
         return r;
     *ret_ran = true;
     ph->load = now_ns();
@@ -336,43 +385,45 @@ static int sleep_again(struct fleet *f, struct fvm *vm, struct err *e)
     return r;
 }
 
-int vm_resume(struct fleet *f, struct fvm *vm, struct err *e)
+int vm_resume(struct fleet *f, struct fvm *vm, bool wait, struct err *e)
 {
     struct phases ph = {.begin = now_ns()};
-    struct row_write w = {.done = true};
-    struct store_vm row;
     struct err werr = ERR_INIT;
-    bool ran = false, hook = false;
+    const bool hooked = vm->image->config.hooks[IMAGE_HOOK_RESUME].enabled;
+    bool ran = false, refused = false;
     int r = fleet_admit(f, vm, e);
     if (r == 0) {
         gate_enter(f);
-        r = load_session(f, vm, &w, &row, &ph, &ran, e);
+        r = load_session(f, vm, &ph, &ran, e);
         gate_leave(f);
     }
     if (r == 0) {
         r = guest_hook(vm->vmm, &vm->image->config, IMAGE_HOOK_RESUME, vm->row.id, NULL, e);
-        hook = r < 0;
+        refused = r < 0;
     }
     ph.hook = now_ns();
     if (r == 0)
         r = now_running(f, vm, EV_RESUMED, e);
-    bool begun = w.row != NULL;
-    int wr = begun ? row_write_end(f, &w, &werr) : 0;
-    ph.end = now_ns();
     if (r == 0) {
-        if (wr < 0)
-            log_err(LOG_ERROR, &werr, "write the state of a resumed microVM");
-        if (vm->image->config.hooks[IMAGE_HOOK_RESUME].enabled)
-            write_row(f, vm, VM_RUNNING, &werr);
-        else
-            snprintf(vm->row.state, sizeof vm->row.state, "%s", fsm_name(VM_RUNNING));
-        log_phases(vm, "resumed", &ph, &vm->resumed);
-        pool_refill(f->pool);
+        snprintf(vm->row.state, sizeof vm->row.state, "%s", fsm_name(VM_RUNNING));
+        if (hooked)
+            row_later(f, vm, &vm->row);
+        if (wait)
+            row_settle(f, vm);
+        ph.end = now_ns();
+        pthread_mutex_lock(&vm->lock);
+        vm->resumed = ph;
+        vm->untold = true;
+        pthread_mutex_unlock(&vm->lock);
+        if (wait)
+            vm_tell_resumed(vm);
+        if (wait || pool_empty(f->pool, vm->image->vcpus))
+            pool_refill(f->pool); /* else when the request is done */
         return 0;
     }
     log_err(LOG_WARN, e, vm->row.id);
     bool asleep = !ran;
-    if (ran && hook && !vm->vmm->dead && !vm->vmm->app_ended && !vm->kill_wanted)
+    if (ran && refused && !vm->vmm->dead && !vm->vmm->app_ended && !vm->kill_wanted)
         asleep = sleep_again(f, vm, &werr) == 0;
     if (!asleep || vm->kill_wanted) {
         char reason[REASON_CAP];
@@ -381,7 +432,7 @@ int vm_resume(struct fleet *f, struct fvm *vm, struct err *e)
         vm_terminate(f, vm, false, reason);
     } else {
         drop_process(f, vm); /* sleep_again() has, a failed load has not */
-        if (!ran && begun)
+        if (!ran && vm->later)
             write_row(f, vm, VM_SUSPENDED, &werr);
         applog_say(&vm->log, "resume failed: %s", e->msg);
         fleet_step(vm, EV_RESUME_FAILED);

@@ -151,6 +151,14 @@ unsigned pool_count(struct pool *p)
     return n;
 }
 
+bool pool_empty(struct pool *p, uint32_t vcpus)
+{
+    pthread_mutex_lock(&p->lock);
+    bool empty = vcpus <= CTL_VCPUS_MAX && p->have[vcpus] == 0;
+    pthread_mutex_unlock(&p->lock);
+    return empty;
+}
+
 void pool_refill(struct pool *p)
 {
     pthread_mutex_lock(&p->lock);

@@ -23,6 +23,7 @@ void pool_want(struct pool *p, uint32_t vcpus, unsigned depth);
 int pool_take(struct pool *p, uint32_t vcpus, struct vmm **ret, bool *ret_pooled,
               struct err *e);
 unsigned pool_count(struct pool *p); /* that wait now */
+bool pool_empty(struct pool *p, uint32_t vcpus);
 /* To be called when the caller has nothing urgent left. */
 void pool_refill(struct pool *p);
 
