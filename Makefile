@@ -332,8 +332,9 @@ fuzz: $(foreach t,$(or $(T),$(FUZZ)),$(B)/test/fuzz/$(t))
 
 # ---- benchmarks -----------------------------------------------------------------------------------
 
-BENCH := cases dormouse main proc qemu record target trace
-$(B)/bench/bench: $(call objects,glibc,$(BENCH:%=tests/bench/%.c) api/parent_spawn.c $(BASE_SRC))
+BENCH := cases dormouse init main proc qemu record scale target trace
+$(B)/bench/bench: $(call objects,glibc,$(BENCH:%=tests/bench/%.c) \
+	tests/vm/guest_client.c api/parent_spawn.c $(BASE_SRC))
 	$(call say,LINK,"bench (runs on arm64)")
 	@mkdir -p $(@D)
 	$(Q)$(CC_glibc) -static $(LINK) -o $@ $^
@@ -345,7 +346,8 @@ $(B)/bench/guest.cpio: $(B)/tool/mkinitrd tests/bench/guest.list $(B)/bench/gues
 	$(Q)$(B)/tool/mkinitrd tests/bench/guest.list $(B) $@
 $(B)/peers.stamp: tests/bench/peers.sh $(CACHED) | $(B)/deps.stamp
 	@tests/bench/peers.sh
-BENCH_PARTS := $(B)/appliance.stamp $(B)/peers.stamp $(B)/bench/bench $(B)/bench/guest.cpio
+BENCH_PARTS := $(B)/appliance.stamp $(B)/peers.stamp $(B)/bench/bench $(B)/bench/guest.cpio \
+	$(B)/vm/root.img
 
 ## bench: all benchmarks beside peers, on the instruction clock; build/bench/results.jsonl
 .PHONY: bench

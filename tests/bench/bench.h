@@ -14,14 +14,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-/* ---- samples: record.c ---- */
-
-void rec(const char *name, const char *params, const char *metric, const char *unit,
-         const char *who, double value);
-/* This case is one that peers run too: a peer without samples is shown as missing. */
-void rec_compared(const char *name);
-/* The table to stdout, the lines to `path`. */
-bool rec_write(const char *path, const char *clock, const char *const *peers, unsigned npeers);
+#include "record.h"
 
 /* ---- what the host's kernel saw: trace.c ---- */
 
@@ -48,8 +41,6 @@ bool trace_usable(void);
 void trace_begin(bool syscalls);
 /* Stops and reads what happened since `from_ns` (CLOCK_MONOTONIC). `pid`: the monitor. */
 bool trace_end(uint64_t from_ns, pid_t pid, struct seen *ret);
-
-uint64_t now_ns(void);
 
 /* ---- what /proc says: proc.c ---- */
 
@@ -83,8 +74,8 @@ struct inst {
     int pidfd;
     uint32_t id;
     size_t len;
-    char text[16384]; /* what the console said last */
-    char buf[65536];  /* of the control connection */
+    char text[4096]; /* what the console said last */
+    char buf[16384]; /* of the control connection */
     size_t buf_len;
 };
 
@@ -110,6 +101,7 @@ struct target {
 
 struct setup {
     const char *kernel, *initrd, *dir, *vmm, *qemu;
+    const char *init, *root; /* dormouse-init's initramfs, and a disk for it */
     int tap_seq;
 };
 extern struct setup setup;
@@ -136,15 +128,33 @@ struct plan {
     const char *only; /* NULL: all cases */
 };
 
+bool wanted(const struct plan *p, const char *name);
+unsigned runs_of(const struct plan *p, const struct target *t);
+struct spec spec_for(const struct target *t, const char *cmdline);
+void image_name(const struct target *t, const char *what, char ret[256]);
+/* Boots, waits until all is quiet, saves. Leaves the file as <target>.<what>; with params the
+ * costs are recorded. */
+bool make_image(const struct target *t, const struct spec *s, const char *what,
+                const char *params, bool keep);
+
+enum mode { UNPOOLED, POOLED, MODES };
+extern const char *const mode_names[MODES];
+
+struct restored {
+    uint64_t begin, done;
+    struct seen seen;
+    struct usage usage;
+    uint64_t faults_before;
+    uint64_t phases[8];
+};
+
+bool restore_once(const struct target *t, const struct spec *s, enum mode mode,
+                  const char *image, const char *session, bool count, struct restored *ret);
+
 void cases_start(const struct plan *p);
 void cases_snapshot(const struct plan *p);
 void cases_growth(const struct plan *p);
 void cases_clones(const struct plan *p);
 void cases_disk(const struct plan *p);
-void cases_init(const struct plan *p);
-
-bool wanted(const struct plan *p, const char *name);
-void complain(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
-extern unsigned complaints;
 
 #endif

@@ -6,18 +6,24 @@
 
 #include "bench.h"
 
-#define MEM    (128ull << 20)
-#define MS(ns) ((double)(ns) / 1e6)
+#define MEM (128ull << 20)
 
 static const struct spec full_spec = {
     .vcpus = 1, .mem = MEM, .disk = true, .net = true, .vsock = true};
 
 bool wanted(const struct plan *p, const char *name)
 {
-    return !p->only || strstr(p->only, name);
+    size_t n = strlen(name);
+    if (!p->only)
+        return true;
+    for (const char *at = p->only; (at = strstr(at, name)); at++) {
+        if ((at == p->only || at[-1] == ',') && (at[n] == ',' || at[n] == '\0'))
+            return true;
+    }
+    return false;
 }
 
-static struct spec spec_for(const struct target *t, const char *cmdline)
+struct spec spec_for(const struct target *t, const char *cmdline)
 {
     struct spec s = full_spec;
     s.vsock = t->has_vsock;
@@ -25,7 +31,7 @@ static struct spec spec_for(const struct target *t, const char *cmdline)
     return s;
 }
 
-static unsigned runs_of(const struct plan *p, const struct target *t)
+unsigned runs_of(const struct plan *p, const struct target *t)
 {
     return t == &target_dormouse ? p->runs : p->peer_runs;
 }
@@ -70,7 +76,7 @@ void cases_start(const struct plan *p)
 
 /* ---- snapshot-create ---- */
 
-static void image_name(const struct target *t, const char *what, char ret[256])
+void image_name(const struct target *t, const char *what, char ret[256])
 {
     snprintf(ret, 256, "%s/%s.%s", setup.dir, t->name, what);
 }
@@ -85,9 +91,8 @@ static void note_saved(const struct target *t, const char *params, const struct 
     rec("snapshot-create", params, "bytes", "B", t->name, (double)sv->allocated);
 }
 
-/* Boots, waits until all is quiet, saves. Leaves the file as <target>.<what>. */
-static bool make_image(const struct target *t, const struct spec *s, const char *what,
-                       const char *params, bool keep)
+bool make_image(const struct target *t, const struct spec *s, const char *what,
+                const char *params, bool keep)
 {
     static struct inst in;
     struct saved sv;
@@ -149,20 +154,10 @@ static void snapshots(const struct plan *p, const struct target *t)
 
 /* ---- restore ---- */
 
-enum mode { UNPOOLED, POOLED, MODES };
-static const char *const mode_names[MODES] = {"unpooled", "pooled"};
+const char *const mode_names[MODES] = {"unpooled", "pooled"};
 
-struct restored {
-    uint64_t begin, done;
-    struct seen seen;
-    struct usage usage;
-    uint64_t faults_before;
-    uint64_t phases[8];
-};
-
-static bool restore_once(const struct target *t, const struct spec *s, enum mode mode,
-                         const char *image, const char *session, bool count,
-                         struct restored *ret)
+bool restore_once(const struct target *t, const struct spec *s, enum mode mode,
+                  const char *image, const char *session, bool count, struct restored *ret)
 {
     static struct inst in;
     bool ok = true;

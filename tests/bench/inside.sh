@@ -24,7 +24,7 @@ export QUICK ONLY CLOCK
 [ -n "$ONLY" ] || unset ONLY
 status=0
 /bench/bench /usr/bin/dormouse-vmm /usr/lib/dormouse/Image /bench/guest.cpio /bench/work \
-    /bench/results /bench/qemu || status=$?
+    /bench/results /usr/lib/dormouse/initrd.cpio /bench/root.img /bench/qemu || status=$?
 if [ -e /bench/results ]; then
     echo "==== results"
     cat /bench/results

@@ -2,7 +2,8 @@
 /*
  * The benchmark driver; see bench.h. Its output is a table, its result a file of
  * JSON lines:
- *     bench VMM KERNEL INITRD DIR RESULTS [QEMU-DIR]
+ *     bench VMM KERNEL INITRD DIR RESULTS INIT ROOT [QEMU-DIR]
+ * INITRD has the benchmarks' own guest, INIT dormouse-init, ROOT a disk for it.
  * Environment: QUICK=1 for the main figures only, ONLY=names of cases, CLOCK=name of the
  * clock for the results.
  */
@@ -20,8 +21,8 @@
 int main(int argc, char **argv)
 {
     const char *const peers[] = {"qemu"};
-    if (argc < 6) {
-        fprintf(stderr, "usage: bench VMM KERNEL INITRD DIR RESULTS [QEMU-DIR]\n");
+    if (argc < 8) {
+        fprintf(stderr, "usage: bench VMM KERNEL INITRD DIR RESULTS INIT ROOT [QEMU-DIR]\n");
         return 2;
     }
     signal(SIGPIPE, SIG_IGN);
@@ -30,7 +31,9 @@ int main(int argc, char **argv)
                            .kernel = argv[2],
                            .initrd = argv[3],
                            .dir = argv[4],
-                           .qemu = argc > 6 ? argv[6] : NULL};
+                           .init = argv[6],
+                           .root = argv[7],
+                           .qemu = argc > 8 ? argv[8] : NULL};
     const char *quick = getenv("QUICK"), *clock = getenv("CLOCK");
     struct plan p = {.quick = quick && strcmp(quick, "1") == 0, .only = getenv("ONLY")};
     p.runs = RUNS;
@@ -48,6 +51,11 @@ int main(int argc, char **argv)
         complain("the kernel's trace events cannot be used: no times of first instructions");
     cases_start(&p);
     cases_snapshot(&p);
+    cases_disk(&p);
+    cases_growth(&p);
+    cases_clones(&p);
+    if (wanted(&p, "boot-to-cmd"))
+        bench_init(setup.vmm, setup.kernel, setup.init, setup.root, setup.dir, p.runs);
     if (!rec_write(argv[5], clock ? clock : "wall", peers, 1)) {
         fprintf(stderr, "error: cannot write '%s'\n", argv[5]);
         return 1;

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "../../hypervisor/base/mem.h"
-#include "bench.h"
+#include "record.h"
 
 #define SERIES_MAX  1024
 #define SAMPLES_MAX 64

@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0
+/* How figures grow: with guest memory, with vCPUs, with the number of machines; and the disk.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "../../hypervisor/base/mem.h"
+#include "bench.h"
+
+#define GROWTH_RUNS 4
+#define CLONES_MAX  200
+
+/* ---- restore against size ---- */
+
+static void grow(const struct target *t, const char *params, const struct spec *s)
+{
+    char image[256];
+    struct restored r;
+    struct spec spin = *s;
+    spin.cmdline = "bench=spin";
+    image_name(t, "grow", image);
+    if (!make_image(t, &spin, "grow", NULL, false))
+        return;
+    for (unsigned i = 0; i < GROWTH_RUNS; i++) {
+        if (!restore_once(t, s, POOLED, image, NULL, false, &r))
+            break;
+        if (i > 0)
+            rec("restore-growth", params, "time", "ms", t->name, MS(r.seen.insn_ns - r.begin));
+    }
+    unlink(image);
+}
+
+void cases_growth(const struct plan *p)
+{
+    static const unsigned sizes[] = {128, 512, 2048, 8192, 32768}, cpus[] = {1, 2, 4, 8, 16};
+    char params[64];
+    if (!wanted(p, "restore-growth") || (p->quick && !p->only))
+        return;
+    rec_compared("restore-growth");
+    for (unsigned k = 0; k < p->ntargets; k++) {
+        const struct target *t = p->targets[k];
+        struct spec s = spec_for(t, "");
+        for (unsigned i = 0; i < ARRAY_LEN(sizes); i++) {
+            /* A peer that reads all memory would take the rest of the day. */
+            if (t != &target_dormouse && sizes[i] > 2048)
+                break;
+            s.mem = (uint64_t)sizes[i] << 20;
+            snprintf(params, sizeof params, "{\"memory_mib\":%u}", sizes[i]);
+            grow(t, params, &s);
+        }
+        s = spec_for(t, "");
+        s.mem = 256ull << 20;
+        for (unsigned i = 0; i < ARRAY_LEN(cpus); i++) {
+            s.vcpus = cpus[i];
+            snprintf(params, sizeof params, "{\"vcpus\":%u}", cpus[i]);
+            grow(t, params, &s);
+        }
+    }
+}
+
+/* ---- clones ---- */
+
+static uint64_t memory_free(void)
+{
+    char line[128];
+    unsigned long long kb = 0;
+    AUTO_FCLOSE FILE *f = fopen("/proc/meminfo", "re");
+    while (f && fgets(line, sizeof line, f)) {
+        if (sscanf(line, "MemFree: %llu kB", &kb) == 1)
+            break;
+    }
+    return kb << 10;
+}
+
+static void note_clones(const struct target *t, struct inst *in, unsigned n, uint64_t mem,
+                        uint64_t free_before, uint64_t ns)
+{
+    char params[64];
+    uint64_t pss = 0, vmm = 0;
+    double per = 1.0 / n;
+    for (unsigned i = 0; i < n; i++) {
+        struct usage u;
+        if (!proc_usage(in[i].pid, mem, &u))
+            continue;
+        pss += u.guest_pss + u.vmm_pss;
+        vmm += u.vmm_pss;
+    }
+    uint64_t after = memory_free();
+    snprintf(params, sizeof params, "{\"n\":%u}", n);
+    rec("clones", params, "pss", "B", t->name, (double)pss * per);
+    rec("clones", params, "vmm-pss", "B", t->name, (double)vmm * per);
+    /* With what the kernel holds for it: page tables, KVM's tables, sockets. */
+    rec("clones", params, "memory", "B", t->name,
+        free_before > after ? (double)(free_before - after) * per : 0);
+    rec("clones", params, "time", "ms", t->name, MS(ns) * per);
+}
+
+static void clones(const struct target *t, unsigned max)
+{
+    static const unsigned steps[] = {1, 10, 50, 100, CLONES_MAX};
+    struct inst *in = calloc(max, sizeof *in);
+    struct spec s = spec_for(t, ""), idle = spec_for(t, "bench=idle");
+    char image[256];
+    unsigned n = 0, step = 0;
+    uint64_t ns = 0;
+    image_name(t, "clone", image);
+    if (!in || !make_image(t, &idle, "clone", NULL, false)) {
+        free(in);
+        return;
+    }
+    uint64_t before = memory_free();
+    for (; n < max; n++) {
+        uint64_t begin = now_ns();
+        if (!t->embryo(&in[n], &s) || !t->restore(&in[n], &s, image, NULL))
+            break;
+        ns += now_ns() - begin;
+        usleep(5000); /* the guest wakes and goes to sleep again */
+        if (n + 1 == steps[step]) {
+            note_clones(t, in, n + 1, s.mem, before, ns);
+            step++;
+        }
+    }
+    if (n < max)
+        complain("%s: only %u clones", t->name, n);
+    while (n > 0)
+        t->stop(&in[--n]);
+    free(in);
+    unlink(image);
+}
+
+void cases_clones(const struct plan *p)
+{
+    if (!wanted(p, "clones") || (p->quick && !p->only))
+        return;
+    rec_compared("clones");
+    for (unsigned k = 0; k < p->ntargets; k++)
+        clones(p->targets[k], p->targets[k] == &target_dormouse ? CLONES_MAX : 10);
+}
+
+/* ---- the guest's disk ---- */
+
+static void disk_lines(const struct target *t, const char *text)
+{
+    for (const char *p = text; (p = strstr(p, "result ")); p++) {
+        char what[16], params[96];
+        unsigned long long amount, ns;
+        if (sscanf(p, "result %15s %llu in %llu ns", what, &amount, &ns) != 3)
+            continue;
+        snprintf(params, sizeof params, "{\"op\":\"%s\",\"amount\":%llu}", what, amount);
+        rec("guest-disk", params, "time", "ms", t->name, MS(ns));
+    }
+}
+
+void cases_disk(const struct plan *p)
+{
+    static struct inst in;
+    if (!wanted(p, "guest-disk"))
+        return;
+    rec_compared("guest-disk");
+    for (unsigned k = 0; k < p->ntargets; k++) {
+        const struct target *t = p->targets[k];
+        struct spec s = spec_for(t, "bench=disk");
+        uint64_t ready;
+        if (t->boot(&in, &s, &ready) && console_shows(&in, "finished"))
+            disk_lines(t, in.text);
+        else
+            complain("%s: no figures of the disk: %s", t->name, in.text);
+        t->stop(&in);
+    }
+}
