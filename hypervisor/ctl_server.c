@@ -22,27 +22,52 @@
 #include "virtio_balloon.h"
 #include "virtio_vsock.h"
 
+/* Answers that found the socket full: a guest that opens vsock streams faster than the daemon
+ * takes them fills it. No order is read while one waits, so there are three at most: of an
+ * order, of the pause before it, and the end. */
+#define LATE_MAX 3u
+
+struct late {
+    uint32_t type, id;
+    size_t len;
+    _Alignas(8) uint8_t body[sizeof(struct ctl_exit)];
+};
+
 struct ctl_server {
     struct vm *vm;
     int sock; /* -1: the daemon went away */
-    struct ring_op op;
+    struct ring_op op, writable;
+    struct late late[LATE_MAX];
+    unsigned nlate;
+    bool ended; /* the last message is on its way */
     int32_t pid;
     uint32_t pause_id; /* CTL_PAUSE waiting for its answer */
     struct msg msg;
 };
 
 static void send_msg(struct ctl_server *s, uint32_t type, uint32_t id, const void *body,
-                     size_t len, int fd)
+                     size_t len)
 {
     struct err e = ERR_INIT;
-    if (s->sock >= 0 && msg_send(s->sock, type, id, body, len, &fd, fd >= 0 ? 1 : 0, &e) < 0)
+    if (s->sock < 0)
+        return;
+    int r = s->nlate ? -EAGAIN : msg_send(s->sock, type, id, body, len, NULL, 0, &e);
+    if (r == -EAGAIN && s->nlate < LATE_MAX && len <= sizeof s->late[0].body) {
+        struct late *l = &s->late[s->nlate++];
+        *l = (struct late){.type = type, .id = id, .len = len};
+        if (len)
+            memcpy(l->body, body, len);
+        if (!s->writable.armed)
+            ring_poll(s->vm->ring, &s->writable, s->sock, POLLOUT);
+    } else if (r < 0) {
         log_err(LOG_WARN, &e, "control");
+    }
 }
 
 static void answer(struct ctl_server *s, uint32_t id, int r, const struct err *e)
 {
     if (r >= 0) {
-        send_msg(s, CTL_DONE, id, NULL, 0, -1);
+        send_msg(s, CTL_DONE, id, NULL, 0);
         return;
     }
     struct ctl_fail f;
@@ -50,7 +75,7 @@ static void answer(struct ctl_server *s, uint32_t id, int r, const struct err *e
     f.num = e->num ? e->num : -r;
     snprintf(f.msg, sizeof f.msg, "%s", e->msg);
     snprintf(f.hint, sizeof f.hint, "%s", e->hint);
-    send_msg(s, CTL_FAIL, id, &f, sizeof f, -1);
+    send_msg(s, CTL_FAIL, id, &f, sizeof f);
 }
 
 static void on_ended(struct vm *vm, void *ctx)
@@ -69,8 +94,10 @@ static void on_ended(struct vm *vm, void *ctx)
         answer(s, s->pause_id, err_set(&e, ESHUTDOWN, "the machine ended: %s", x.text), &e);
         s->pause_id = 0;
     }
-    send_msg(s, CTL_EXITED, 0, &x, sizeof x, -1);
-    ring_stop(vm->ring);
+    send_msg(s, CTL_EXITED, 0, &x, sizeof x);
+    s->ended = true;
+    if (s->nlate == 0)
+        ring_stop(vm->ring);
 }
 
 static int vsock_connect(void *ctx, uint32_t guest_port, uint32_t host_port, int fd)
@@ -157,7 +184,7 @@ static int save(struct ctl_server *s, uint32_t id, struct err *e)
                        s->msg.nfds);
     int r = machine_save(s->vm, s->msg.fds[0], order->flags & CTL_SAVE_FULL, &saved, e);
     if (r == 0)
-        send_msg(s, CTL_DONE, id, &saved, sizeof saved, -1);
+        send_msg(s, CTL_DONE, id, &saved, sizeof saved);
     return r < 0 ? r : 1;
 }
 
@@ -211,7 +238,7 @@ static int handle(struct ctl_server *s, struct err *e)
         return 0;
     case CTL_STATS:
         vm_stats(vm, &stats);
-        send_msg(s, CTL_DONE, id, &stats, sizeof stats, -1);
+        send_msg(s, CTL_DONE, id, &stats, sizeof stats);
         return 1;
     case CTL_VSOCK_OPEN:
         return vsock_open(s, e);
@@ -224,7 +251,35 @@ static int handle(struct ctl_server *s, struct err *e)
 
 static void listen_on(struct ctl_server *s)
 {
-    ring_poll(s->vm->ring, &s->op, s->sock, POLLIN);
+    if (s->sock >= 0 && !s->nlate && !s->op.armed)
+        ring_poll(s->vm->ring, &s->op, s->sock, POLLIN);
+}
+
+static void writable(struct ring_op *op, int res)
+{
+    struct ctl_server *s = container_of(op, struct ctl_server, writable);
+    struct err e = ERR_INIT;
+    unsigned n = 0;
+    (void)res; /* sending tells what is wrong */
+    while (n < s->nlate && s->sock >= 0) {
+        const struct late *l = &s->late[n];
+        int r = msg_send(s->sock, l->type, l->id, l->body, l->len, NULL, 0, &e);
+        if (r == -EAGAIN)
+            break;
+        if (r < 0)
+            log_err(LOG_WARN, &e, "control");
+        n++;
+    }
+    if (s->sock < 0)
+        n = s->nlate;
+    s->nlate -= n;
+    memmove(s->late, s->late + n, s->nlate * sizeof s->late[0]);
+    if (s->nlate)
+        ring_poll(s->vm->ring, &s->writable, s->sock, POLLOUT);
+    else if (s->ended)
+        ring_stop(s->vm->ring);
+    else
+        listen_on(s);
 }
 
 static void closed(struct ctl_server *s)
@@ -273,6 +328,7 @@ int ctl_server_new(struct ctl_server **ret, struct vm *vm, int sock, struct err 
     s->sock = sock;
     s->pid = getpid();
     s->op.done = readable;
+    s->writable.done = writable;
     fd_set_nonblock(sock, 1);
     *ret = s;
     return 0;
