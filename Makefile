@@ -292,9 +292,11 @@ check-unit: $(UNIT:%=$(B)/test/unit/%) $(FUZZ:%=$(B)/test/fuzz/%)
 $(B)/vm/ctl_drive: $(call objects,musl,tests/vm/ctl_drive.c $(BASE_SRC))
 $(B)/vm/guest_drive: $(call objects,musl,tests/vm/guest_drive.c tests/vm/guest_client.c $(BASE_SRC) \
 	snapshot/overlay.c)
+$(B)/vm/guest_soak: $(call objects,musl,tests/vm/guest_soak.c tests/vm/guest_client.c $(BASE_SRC) \
+	snapshot/overlay.c)
 $(B)/vm/ticker: $(call objects,musl,tests/guests/ticker.c)
 $(B)/vm/payload: $(call objects,musl,tests/guests/payload.c)
-$(B)/vm/ctl_drive $(B)/vm/guest_drive $(B)/vm/ticker $(B)/vm/payload:
+$(B)/vm/ctl_drive $(B)/vm/guest_drive $(B)/vm/guest_soak $(B)/vm/ticker $(B)/vm/payload:
 	$(call say,LINK,"$(@F) (runs on arm64)")
 	@mkdir -p $(@D)
 	$(Q)$(CC_musl) -static $(LINK) -o $@ $^
@@ -310,6 +312,12 @@ $(B)/vm/root.img: $(B)/vm/payload tests/guests/mkroot.sh
 check-vm: $(B)/appliance.stamp $(addprefix $(B)/vm/,ctl_drive guest_drive ticker.cpio root.img)
 	@mkdir -p $(CHECK)
 	@tests/vm.sh
+
+## check-long: a hundred clones, a thousand suspends (CLONES=, CYCLES= for other numbers)
+.PHONY: check-long
+check-long: $(B)/appliance.stamp $(addprefix $(B)/vm/,guest_soak root.img)
+	@mkdir -p $(CHECK)
+	@tests/vm.sh soak
 
 ## check-e2e: the story, the API with the AWS SDK, the command line tool
 .PHONY: check-e2e

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Hypervisor and guest in real microVMs on the emulated ARM64 host; called by `make check-vm`.
 # Each suite is one boot of the host and one TAP file.
-#   tests/vm.sh [SUITE...]     vmm-gic3 vmm-gic2 guest
+#   tests/vm.sh [SUITE...]     vmm-gic3 vmm-gic2 guest, and soak only when it is asked for
 set -u
 cd "$(dirname "$0")/.." || exit 1
 build=${BUILD:-build}
@@ -34,6 +34,8 @@ run_script() {
 
 run_script vmm 'exec /tests/ctl_drive /usr/bin/dormouse-vmm /usr/lib/dormouse/Image /tests/ticker.cpio /var/lib/dormouse/t'
 run_script guest 'exec /tests/guest_drive /usr/bin/dormouse-vmm /usr/lib/dormouse/Image /usr/lib/dormouse/initrd.cpio /tests/root.img /var/lib/dormouse/t'
+run_script soak "export CLONES=${CLONES:-100} CYCLES=${CYCLES:-1000}
+exec /tests/guest_soak /usr/bin/dormouse-vmm /usr/lib/dormouse/Image /usr/lib/dormouse/initrd.cpio /tests/root.img /var/lib/dormouse/t"
 
 for name; do
     case $name in
@@ -44,6 +46,10 @@ for name; do
     guest)
         suite guest 600 "$vm/guest_drive=/tests/guest_drive" "$vm/root.img=/tests/root.img" \
             "$vm/run-guest=/tests/run"
+        ;;
+    soak)
+        suite soak 7200 "$vm/guest_soak=/tests/guest_soak" "$vm/root.img=/tests/root.img" \
+            "$vm/run-soak=/tests/run"
         ;;
     *)
         echo "error: no suite '$name'" >&2
