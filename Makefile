@@ -296,10 +296,21 @@ $(B)/vm/guest_soak: $(call objects,musl,tests/vm/guest_soak.c tests/vm/guest_cli
 	snapshot/overlay.c)
 $(B)/vm/ticker: $(call objects,musl,tests/guests/ticker.c)
 $(B)/vm/payload: $(call objects,musl,tests/guests/payload.c)
-$(B)/vm/ctl_drive $(B)/vm/guest_drive $(B)/vm/guest_soak $(B)/vm/ticker $(B)/vm/payload:
+$(B)/vm/hostile_drive: $(call objects,musl,tests/vm/hostile_drive.c tests/vm/hostile_vmm.c $(BASE_SRC))
+$(addprefix $(B)/vm/,ctl_drive guest_drive guest_soak hostile_drive ticker payload):
 	$(call say,LINK,"$(@F) (runs on arm64)")
 	@mkdir -p $(@D)
 	$(Q)$(CC_musl) -static $(LINK) -o $@ $^
+# The hostile guest is a kernel of its own, without any library.
+HOSTILE := $(addprefix tests/guests/hostile_,start.S lib.c driver.c virtio.c devices.c cpu.c)
+BARE := -std=gnu17 $(WARN) -g -O2 -ffreestanding -fno-stack-protector -fno-pie -no-pie \
+	-fno-tree-loop-distribute-patterns -mgeneral-regs-only -march=armv8.1-a
+$(B)/vm/hostile.Image: $(HOSTILE) tests/guests/hostile.h tests/guests/hostile_image.ld | $(B)/deps.stamp
+	$(call say,LINK,"$(@F) (bare metal)")
+	@mkdir -p $(@D)
+	$(Q)$(CROSS)gcc $(BARE) -nostdlib -static -Wl,--build-id=none,-z,noexecstack,--no-warn-rwx-segments \
+		-T tests/guests/hostile_image.ld -o $@.elf $(HOSTILE)
+	$(Q)$(CROSS)objcopy -O binary $@.elf $@
 $(B)/vm/ticker.cpio: $(B)/vm/ticker $(B)/tool/mkinitrd
 	@printf '/dev 0755\n/dev/console 0600 c 5 1\n/init 0755 vm/ticker\n' >$(B)/vm/ticker.list
 	$(Q)$(B)/tool/mkinitrd $(B)/vm/ticker.list $(B) $@
@@ -309,7 +320,8 @@ $(B)/vm/root.img: $(B)/vm/payload tests/guests/mkroot.sh
 
 ## check-vm: hypervisor and guest in the emulated host
 .PHONY: check-vm
-check-vm: $(B)/appliance.stamp $(addprefix $(B)/vm/,ctl_drive guest_drive ticker.cpio root.img)
+check-vm: $(B)/appliance.stamp $(addprefix $(B)/vm/,ctl_drive guest_drive hostile_drive \
+		hostile.Image ticker.cpio root.img)
 	@mkdir -p $(CHECK)
 	@tests/vm.sh
 

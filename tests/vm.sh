@@ -2,14 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 # Hypervisor and guest in real microVMs on the emulated ARM64 host; called by `make check-vm`.
 # Each suite is one boot of the host and one TAP file.
-#   tests/vm.sh [SUITE...]     vmm-gic3 vmm-gic2 guest, and soak only when it is asked for
+#   tests/vm.sh [SUITE...]     vmm-gic3 vmm-gic2 guest hostile, and soak only when it is asked for
 set -u
 cd "$(dirname "$0")/.." || exit 1
 build=${BUILD:-build}
 out=$build/check
 vm=$build/vm
 mkdir -p "$out"
-[ $# -gt 0 ] || set -- vmm-gic3 vmm-gic2 guest
+[ $# -gt 0 ] || set -- vmm-gic3 vmm-gic2 guest hostile
 taps=()
 
 # suite NAME SECONDS FILE=PATH...: runs /tests/run, whose output is TAP.
@@ -36,6 +36,7 @@ run_script vmm 'exec /tests/ctl_drive /usr/bin/dormouse-vmm /usr/lib/dormouse/Im
 run_script guest 'exec /tests/guest_drive /usr/bin/dormouse-vmm /usr/lib/dormouse/Image /usr/lib/dormouse/initrd.cpio /tests/root.img /var/lib/dormouse/t'
 run_script soak "export CLONES=${CLONES:-100} CYCLES=${CYCLES:-1000}
 exec /tests/guest_soak /usr/bin/dormouse-vmm /usr/lib/dormouse/Image /usr/lib/dormouse/initrd.cpio /tests/root.img /var/lib/dormouse/t"
+run_script hostile 'exec /tests/hostile_drive /usr/bin/dormouse-vmm /tests/hostile.Image /var/lib/dormouse/t'
 
 for name; do
     case $name in
@@ -50,6 +51,10 @@ for name; do
     soak)
         suite soak 7200 "$vm/guest_soak=/tests/guest_soak" "$vm/root.img=/tests/root.img" \
             "$vm/run-soak=/tests/run"
+        ;;
+    hostile)
+        suite hostile 400 "$vm/hostile_drive=/tests/hostile_drive" \
+            "$vm/hostile.Image=/tests/hostile.Image" "$vm/run-hostile=/tests/run"
         ;;
     *)
         echo "error: no suite '$name'" >&2
