@@ -33,13 +33,26 @@ struct seen {
         unsigned n;
     } ioctl[64];
     unsigned nioctl;
+    uint64_t last_entry; /* while reading */
+};
+
+struct event {
+    pid_t tid;
+    bool mine; /* of the monitor's threads */
+    uint64_t ns;
+    const char *name, *text;
 };
 
 bool trace_open(void);
 bool trace_usable(void);
-/* Clears and starts; with `syscalls` the monitor's calls are counted, which slows them down. */
-void trace_begin(bool syscalls);
-/* Stops and reads what happened since `from_ns` (CLOCK_MONOTONIC). `pid`: the monitor. */
+/* Clears and starts. System calls are slower while they are seen. */
+enum calls { CALLS_NONE, CALLS_COUNTED, CALLS_TIMED };
+void trace_begin(enum calls calls);
+/* Stops, hands over each event since `from_ns` (CLOCK_MONOTONIC). `pid`: the monitor. */
+bool trace_read(uint64_t from_ns, pid_t pid, void (*fn)(const struct event *ev, void *ctx),
+                void *ctx);
+bool trace_is(const struct event *ev, const char *name);
+/* The same, and makes the sum. */
 bool trace_end(uint64_t from_ns, pid_t pid, struct seen *ret);
 
 /* ---- what /proc says: proc.c ---- */
@@ -149,12 +162,14 @@ struct restored {
 };
 
 bool restore_once(const struct target *t, const struct spec *s, enum mode mode,
-                  const char *image, const char *session, bool count, struct restored *ret);
+                  const char *image, const char *session, enum calls calls,
+                  struct restored *ret);
 
 void cases_start(const struct plan *p);
 void cases_snapshot(const struct plan *p);
 void cases_growth(const struct plan *p);
 void cases_clones(const struct plan *p);
 void cases_disk(const struct plan *p);
+void cases_timeline(const struct plan *p);
 
 #endif

@@ -44,7 +44,7 @@ static void start_once(const struct target *t, bool keep)
     struct spec s = spec_for(t, "bench=idle");
     struct seen seen;
     uint64_t ready = 0, begin;
-    trace_begin(false);
+    trace_begin(CALLS_NONE);
     begin = now_ns();
     bool ok = t->boot(&in, &s, &ready) && console_shows(&in, "ready");
     uint64_t end = now_ns();
@@ -157,14 +157,15 @@ static void snapshots(const struct plan *p, const struct target *t)
 const char *const mode_names[MODES] = {"unpooled", "pooled"};
 
 bool restore_once(const struct target *t, const struct spec *s, enum mode mode,
-                  const char *image, const char *session, bool count, struct restored *ret)
+                  const char *image, const char *session, enum calls calls,
+                  struct restored *ret)
 {
     static struct inst in;
     bool ok = true;
     if (mode == POOLED)
         ok = t->embryo(&in, s);
     ret->faults_before = mode == POOLED ? proc_faults(in.pid) : 0;
-    trace_begin(count);
+    trace_begin(calls);
     ret->begin = now_ns();
     if (mode == UNPOOLED)
         ok = t->embryo(&in, s);
@@ -233,13 +234,13 @@ static void restores(const struct plan *p, const struct target *t, enum mode mod
     char params[128];
     params_of(params, mode, session ? "session" : "image");
     for (unsigned i = 0; i < runs_of(p, t); i++) {
-        if (!restore_once(t, &s, mode, image, session, false, &r))
+        if (!restore_once(t, &s, mode, image, session, CALLS_NONE, &r))
             return;
         if (i > 0)
             note_restored(t, params, &r);
     }
     for (unsigned i = 0; i < 2; i++) {
-        if (!restore_once(t, &s, mode, image, session, true, &r))
+        if (!restore_once(t, &s, mode, image, session, CALLS_COUNTED, &r))
             return;
         note_calls(t, params, &r.seen, i == 1);
     }

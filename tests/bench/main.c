@@ -51,6 +51,7 @@ int main(int argc, char **argv)
         complain("the kernel's trace events cannot be used: no times of first instructions");
     cases_start(&p);
     cases_snapshot(&p);
+    cases_timeline(&p);
     cases_disk(&p);
     cases_growth(&p);
     cases_clones(&p);

@@ -24,7 +24,7 @@ static void grow(const struct target *t, const char *params, const struct spec *
     if (!make_image(t, &spin, "grow", NULL, false))
         return;
     for (unsigned i = 0; i < GROWTH_RUNS; i++) {
-        if (!restore_once(t, s, POOLED, image, NULL, false, &r))
+        if (!restore_once(t, s, POOLED, image, NULL, CALLS_NONE, &r))
             break;
         if (i > 0)
             rec("restore-growth", params, "time", "ms", t->name, MS(r.seen.insn_ns - r.begin));

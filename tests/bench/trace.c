@@ -54,23 +54,18 @@ bool trace_usable(void)
     return usable;
 }
 
-void trace_begin(bool syscalls)
+void trace_begin(enum calls calls)
 {
     if (!usable)
         return;
-    put("events/raw_syscalls/sys_enter/enable", syscalls ? "1" : "0");
-    put("buffer_size_kb", syscalls ? "4096" : "256");
+    put("events/raw_syscalls/sys_enter/enable", calls != CALLS_NONE ? "1" : "0");
+    put("events/raw_syscalls/sys_exit/enable", calls == CALLS_TIMED ? "1" : "0");
+    put("buffer_size_kb", calls != CALLS_NONE ? "4096" : "256");
     put("trace", "");
     put("tracing_on", "1");
 }
 
 /* "  <...>-212   [000]  12.345678: kvm_entry: PC: 0x..." */
-struct event {
-    pid_t tid;
-    uint64_t ns;
-    const char *name, *text;
-};
-
 static bool parse(char *line, struct event *ev)
 {
     char *cpu = strstr(line, " [");
@@ -98,7 +93,7 @@ static bool parse(char *line, struct event *ev)
     return ev->text != NULL;
 }
 
-static bool is(const struct event *ev, const char *name)
+bool trace_is(const struct event *ev, const char *name)
 {
     size_t n = strlen(name);
     return strncmp(ev->name, name, n) == 0 && (ev->name[n] == ':' || ev->name[n] == '(');
@@ -150,11 +145,11 @@ static void count_call(struct seen *s, const char *text)
 /* An exit with an instruction abort and nothing before it: the guest has run nothing yet. */
 static void guest_event(struct seen *s, const struct event *ev, uint64_t *last_entry)
 {
-    if (is(ev, "kvm_entry")) {
+    if (trace_is(ev, "kvm_entry")) {
         *last_entry = ev->ns;
         if (!s->entry_ns)
             s->entry_ns = ev->ns;
-    } else if (is(ev, "kvm_exit")) {
+    } else if (trace_is(ev, "kvm_exit")) {
         bool fetch = strstr(ev->text, "IABT") != NULL;
         if (!s->mmio_ns) {
             s->exits++;
@@ -162,17 +157,25 @@ static void guest_event(struct seen *s, const struct event *ev, uint64_t *last_e
         }
         if (!fetch && !s->insn_ns)
             s->insn_ns = *last_entry;
-    } else if (is(ev, "kvm_mmio") && !s->mmio_ns) {
+    } else if (trace_is(ev, "kvm_mmio") && !s->mmio_ns) {
         s->mmio_ns = ev->ns;
     }
 }
 
-bool trace_end(uint64_t from_ns, pid_t pid, struct seen *ret)
+static void count_event(const struct event *ev, void *ctx)
+{
+    struct seen *s = ctx;
+    if (strncmp(ev->name, "kvm_", 4) == 0)
+        guest_event(s, ev, &s->last_entry);
+    else if (ev->mine && !s->insn_ns && strncmp(ev->name, "sys_enter", 9) == 0)
+        count_call(s, ev->name);
+}
+
+bool trace_read(uint64_t from_ns, pid_t pid, void (*fn)(const struct event *ev, void *ctx),
+                void *ctx)
 {
     static char line[1024];
     pid_t tids[TIDS_MAX];
-    uint64_t last_entry = 0;
-    memset(ret, 0, sizeof *ret);
     if (!usable)
         return false;
     put("tracing_on", "0");
@@ -183,17 +186,18 @@ bool trace_end(uint64_t from_ns, pid_t pid, struct seen *ret)
         struct event ev;
         if (!parse(line, &ev) || ev.ns + 1000 <= from_ns)
             continue;
-        if (strncmp(ev.name, "kvm_", 4) == 0) {
-            guest_event(ret, &ev, &last_entry);
-            continue;
-        }
-        bool mine = false;
+        ev.mine = false;
         for (unsigned i = 0; i < n; i++)
-            mine |= tids[i] == ev.tid;
-        if (mine && !ret->insn_ns && strncmp(ev.name, "sys_enter", 9) == 0)
-            count_call(ret, ev.name);
+            ev.mine |= tids[i] == ev.tid;
+        fn(&ev, ctx);
     }
     put("trace", "");
     kill(pid, SIGCONT);
-    return ret->insn_ns != 0;
+    return f != NULL;
+}
+
+bool trace_end(uint64_t from_ns, pid_t pid, struct seen *ret)
+{
+    memset(ret, 0, sizeof *ret);
+    return trace_read(from_ns, pid, count_event, ret) && ret->insn_ns != 0;
 }
