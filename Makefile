@@ -352,7 +352,8 @@ fuzz: $(foreach t,$(or $(T),$(FUZZ)),$(B)/test/fuzz/$(t))
 
 # ---- benchmarks -----------------------------------------------------------------------------------
 
-BENCH := cases dormouse init main proc qemu record scale target trace
+BENCH := cases dormouse init main proc qemu record scale target \
+	timeline trace
 $(B)/bench/bench: $(call objects,glibc,$(BENCH:%=tests/bench/%.c) \
 	tests/vm/guest_client.c api/parent_spawn.c $(BASE_SRC))
 	$(call say,LINK,"bench (runs on arm64)")
@@ -378,6 +379,22 @@ bench: $(BENCH_PARTS)
 .PHONY: bench-quick
 bench-quick: $(BENCH_PARTS)
 	@tests/bench.sh -q
+
+## bench-diff: what moved by more than 2 % against the commit REV (quick figures)
+.PHONY: bench-diff
+bench-diff: $(BENCH_PARTS)
+	@tests/bench/diff.sh "$(REV)"
+
+## check-bench: fails when a figure is more than 5 % worse than tests/bench/baseline.jsonl
+.PHONY: check-bench
+check-bench: $(BENCH_PARTS)
+	@mkdir -p $(CHECK)
+	@tests/bench/guard.sh
+
+# Writes docs/benchmarks.md and its pictures from the results of `make bench`.
+.PHONY: bench-report
+bench-report:
+	@tests/bench/report.sh
 
 # ---- the rest --------------------------------------------------------------------------------------
 

@@ -35,6 +35,14 @@ if [ "${PEERS:-}" != none ] && [ -s "$build/peers/qemu.img" ]; then
     options+=(-d "$build/peers/qemu.img:peers:ro")
 fi
 export HOST_MEM=${HOST_MEM:-8G}
+about() {
+    echo "project: $(git describe --always --dirty 2>/dev/null || echo unknown), guest kernel $(cat "$build/kernel/version")"
+    echo "machine: ${QEMU:-qemu-system-aarch64} $(${QEMU:-qemu-system-aarch64} --version |
+        sed -n '1s/.*version //p'), neoverse-n1 with KVM, $HOST_MEM, clock: $clock"
+    echo "peers: QEMU $(cat "$build/peers/qemu.version" 2>/dev/null || echo missing) for arm64"
+    echo "command: make bench$([ "$quick" = 0 ] || echo -quick)"
+}
+about >"$out/about"
 begin=$(date +%s)
 status=0
 tools/vmrun.sh "${options[@]}" /bench/run >"$out/output" 2>"$out/errors" || status=$?
