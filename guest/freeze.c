@@ -68,7 +68,6 @@ static void on_settled(void *ctx)
     if (fr->trim) {
         trim_disk();
         write_file("/proc/sys/vm/drop_caches", "3");
-        write_file("/proc/sys/vm/compact_memory", "1");
         logs_trim(&in->logs);
     }
     ctl_fail(in, id, NULL);
