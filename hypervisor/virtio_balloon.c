@@ -28,7 +28,7 @@ struct balloon {
     struct virtio v;
     uint64_t host_page;
     uint64_t reported;
-    struct ring_op again[3];
+    struct ring_op again; /* after a full batch */
     struct iovec iov[VIRTQ_CHAIN];
 };
 
@@ -84,11 +84,11 @@ static bool report(struct balloon *b, const struct virtq_chain *c)
 static void process(struct balloon *b, unsigned q)
 {
     struct virtq_chain c;
-    if (!virtio_running(&b->v) || b->v.vq[q].size == 0 || b->again[q].armed)
+    if (!virtio_running(&b->v) || b->v.vq[q].size == 0 || b->again.armed)
         return;
     for (unsigned n = 0;; n++) {
         if (n == BATCH) {
-            ring_soon(b->v.dev.env.ring, &b->again[q]);
+            ring_soon(b->v.dev.env.ring, &b->again);
             break;
         }
         if (virtio_pop(&b->v, q, &c, b->iov, VIRTQ_CHAIN) <= 0) {
@@ -111,22 +111,12 @@ static void queue(struct virtio *v, unsigned i)
     process(container_of(v, struct balloon, v), i);
 }
 
-static void inflate_again(struct ring_op *op, int res)
+static void again_done(struct ring_op *op, int res)
 {
+    struct balloon *b = container_of(op, struct balloon, again);
     (void)res;
-    process(container_of(op, struct balloon, again[INFLATE]), INFLATE);
-}
-
-static void deflate_again(struct ring_op *op, int res)
-{
-    (void)res;
-    process(container_of(op, struct balloon, again[DEFLATE]), DEFLATE);
-}
-
-static void report_again(struct ring_op *op, int res)
-{
-    (void)res;
-    process(container_of(op, struct balloon, again[REPORT]), REPORT);
+    for (unsigned q = INFLATE; q <= REPORT; q++)
+        process(b, q);
 }
 
 static void config_write(struct virtio *v, unsigned off, unsigned len, uint32_t val)
@@ -214,9 +204,7 @@ int virtio_balloon_new(struct dev **ret, const struct dev_env *env, unsigned slo
         return err_sys(e, ENOMEM, "make a balloon");
     }
     b->host_page = (uint64_t)page;
-    b->again[INFLATE].done = inflate_again;
-    b->again[DEFLATE].done = deflate_again;
-    b->again[REPORT].done = report_again;
+    b->again.done = again_done;
     b->v.config_len = 8;
     int r = virtio_init(&b->v, &dev_ops, &ops, env, slot,
                         VIRTIO_F(F_DEFLATE_ON_OOM) | VIRTIO_F(F_REPORTING), e);

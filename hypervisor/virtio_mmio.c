@@ -120,29 +120,17 @@ static void write_queue(struct virtio *v, uint64_t off, uint32_t val)
         v->bad_accesses++; /* a live queue does not change */
         return;
     }
-    switch (off) {
-    case REG_QUEUE_NUM:
+    if (off == REG_QUEUE_NUM) {
         q->num = val <= v->ops->queue_size[v->queue_sel] ? (uint16_t)val : 0;
-        break;
-    case REG_QUEUE_DESC_LOW:
-        set_low(&q->desc, val);
-        break;
-    case REG_QUEUE_DESC_HIGH:
-        set_high(&q->desc, val);
-        break;
-    case REG_QUEUE_DRIVER_LOW:
-        set_low(&q->avail, val);
-        break;
-    case REG_QUEUE_DRIVER_HIGH:
-        set_high(&q->avail, val);
-        break;
-    case REG_QUEUE_DEVICE_LOW:
-        set_low(&q->used, val);
-        break;
-    default:
-        set_high(&q->used, val);
-        break;
+        return;
     }
+    uint64_t *area = off < REG_QUEUE_DRIVER_LOW   ? &q->desc
+                     : off < REG_QUEUE_DEVICE_LOW ? &q->avail
+                                                  : &q->used;
+    if (off & 4)
+        set_high(area, val);
+    else
+        set_low(area, val);
 }
 
 static void write_register(struct virtio *v, uint64_t off, uint32_t val)

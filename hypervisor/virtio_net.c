@@ -47,12 +47,13 @@ struct net {
     struct virtio v;
     int fd;
     bool plain;
-    struct ring_op readable, writable; /* polls */
-    struct ring_op rx_again, tx_again; /* after a full batch */
-    struct {
+    struct net_dir {
         struct bucket bytes, ops;
-        struct ring_op timer;
-    } limit[2];
+        struct net_wake {
+            struct ring_op op;
+            struct net *n;
+        } poll, timer, again; /* file is ready; limit is over; after a full batch */
+    } dir[2];
     /* The receive window: nbufs chains, whose buffers follow each other in iov. */
     struct net_buf {
         uint16_t head, niov;
@@ -62,7 +63,6 @@ struct net {
     unsigned nbufs, niov;
     uint64_t room; /* bytes in the window */
     bool gone;     /* the tap was removed */
-    bool rx_waits; /* for buffers */
     uint64_t rx_bytes, tx_bytes;
     struct iovec tx_iov[VIRTQ_CHAIN];
 };
@@ -70,19 +70,19 @@ struct net {
 /* False and a timer is running: over the limit. */
 static bool within_limit(struct net *n, unsigned dir)
 {
-    uint64_t a = bucket_wait(&n->limit[dir].ops), b = bucket_wait(&n->limit[dir].bytes);
+    uint64_t a = bucket_wait(&n->dir[dir].ops), b = bucket_wait(&n->dir[dir].bytes);
     uint64_t ns = MAX(a, b);
     if (ns == 0)
         return true;
-    if (!n->limit[dir].timer.armed)
-        ring_timer(n->v.dev.env.ring, &n->limit[dir].timer, ns);
+    if (!n->dir[dir].timer.op.armed)
+        ring_timer(n->v.dev.env.ring, &n->dir[dir].timer.op, ns);
     return false;
 }
 
 static void charge(struct net *n, unsigned dir, uint64_t bytes)
 {
-    bucket_take(&n->limit[dir].ops, 1);
-    bucket_take(&n->limit[dir].bytes, bytes);
+    bucket_take(&n->dir[dir].ops, 1);
+    bucket_take(&n->dir[dir].bytes, bytes);
 }
 
 /* ---- host to guest --------------------------------------------------------------------- */
@@ -144,9 +144,9 @@ static void deliver(struct net *n, uint64_t len)
 static void rx(struct net *n)
 {
     struct ring *ring = n->v.dev.env.ring;
-    if (!virtio_running(&n->v) || n->v.vq[RX].size == 0 || n->rx_again.armed || n->gone)
+    if (!virtio_running(&n->v) || n->v.vq[RX].size == 0 || n->gone ||
+        n->dir[RX].again.op.armed || n->dir[RX].poll.op.armed)
         return;
-    n->rx_waits = false;
     virtq_disable_notify(&n->v.vq[RX]);
     for (unsigned i = 0;; i++) {
         if (!within_limit(n, RX))
@@ -154,17 +154,15 @@ static void rx(struct net *n)
         if (!fill_window(n)) {
             if (virtio_enable_notify(&n->v, RX))
                 continue;
-            n->rx_waits = true;
-            break;
+            break; /* the guest rings when it has buffers again */
         }
         if (i >= BATCH) {
-            ring_soon(ring, &n->rx_again);
+            ring_soon(ring, &n->dir[RX].again.op);
             break;
         }
         ssize_t got = readv(n->fd, n->iov, (int)n->niov);
         if (got < 0 && (errno == EAGAIN || errno == EINTR)) {
-            if (!n->readable.armed)
-                ring_poll(ring, &n->readable, n->fd, POLLIN);
+            ring_poll(ring, &n->dir[RX].poll.op, n->fd, POLLIN);
             break;
         }
         if (got <= 0) {
@@ -187,15 +185,15 @@ static void tx(struct net *n)
 {
     struct ring *ring = n->v.dev.env.ring;
     struct virtq_chain c;
-    if (!virtio_running(&n->v) || n->v.vq[TX].size == 0 || n->tx_again.armed ||
-        n->writable.armed)
+    if (!virtio_running(&n->v) || n->v.vq[TX].size == 0 || n->dir[TX].again.op.armed ||
+        n->dir[TX].poll.op.armed)
         return;
     virtq_disable_notify(&n->v.vq[TX]);
     for (unsigned i = 0;; i++) {
         if (!within_limit(n, TX))
             break;
         if (i >= BATCH) {
-            ring_soon(ring, &n->tx_again);
+            ring_soon(ring, &n->dir[TX].again.op);
             break;
         }
         if (virtio_pop(&n->v, TX, &c, n->tx_iov, VIRTQ_CHAIN) <= 0) {
@@ -208,7 +206,7 @@ static void tx(struct net *n)
             ssize_t put = writev(n->fd, n->tx_iov, c.n_out);
             if (put < 0 && errno == EAGAIN) {
                 virtq_unpop(&n->v.vq[TX], 1);
-                ring_poll(ring, &n->writable, n->fd, POLLOUT);
+                ring_poll(ring, &n->dir[TX].poll.op, n->fd, POLLOUT);
                 break;
             }
             if (put > 0)
@@ -220,40 +218,13 @@ static void tx(struct net *n)
     virtio_signal(&n->v, TX);
 }
 
-static void readable_done(struct ring_op *op, int res)
+/* A poll, a timer or a new turn: both directions look whether they can go on. */
+static void wake_done(struct ring_op *op, int res)
 {
-    if (res >= 0)
-        rx(container_of(op, struct net, readable));
-}
-
-static void rx_again_done(struct ring_op *op, int res)
-{
+    struct net *n = container_of(op, struct net_wake, op)->n;
     (void)res;
-    rx(container_of(op, struct net, rx_again));
-}
-
-static void rx_timer_done(struct ring_op *op, int res)
-{
-    (void)res;
-    rx(container_of(op, struct net, limit[RX].timer));
-}
-
-static void writable_done(struct ring_op *op, int res)
-{
-    (void)res;
-    tx(container_of(op, struct net, writable));
-}
-
-static void tx_again_done(struct ring_op *op, int res)
-{
-    (void)res;
-    tx(container_of(op, struct net, tx_again));
-}
-
-static void tx_timer_done(struct ring_op *op, int res)
-{
-    (void)res;
-    tx(container_of(op, struct net, limit[TX].timer));
+    rx(n);
+    tx(n);
 }
 
 static void queue(struct virtio *v, unsigned i)
@@ -261,7 +232,7 @@ static void queue(struct virtio *v, unsigned i)
     struct net *n = container_of(v, struct net, v);
     if (i == TX)
         tx(n);
-    else if (n->rx_waits || !n->readable.armed)
+    else
         rx(n);
 }
 
@@ -347,15 +318,11 @@ int virtio_net_new(struct dev **ret, const struct dev_env *env, unsigned slot,
     memcpy(n->v.config, c->mac, sizeof c->mac);
     put_le16(n->v.config + 6, 1); /* link is up */
     n->v.config_len = 8;
-    n->readable.done = readable_done;
-    n->writable.done = writable_done;
-    n->rx_again.done = rx_again_done;
-    n->tx_again.done = tx_again_done;
-    n->limit[RX].timer.done = rx_timer_done;
-    n->limit[TX].timer.done = tx_timer_done;
     for (unsigned i = 0; i < 2; i++) {
-        bucket_init(&n->limit[i].bytes, c->limit_bytes);
-        bucket_init(&n->limit[i].ops, c->limit_ops);
+        struct net_dir *d = &n->dir[i];
+        bucket_init(&d->bytes, c->limit_bytes);
+        bucket_init(&d->ops, c->limit_ops);
+        d->poll = d->timer = d->again = (struct net_wake){{.done = wake_done}, n};
     }
     uint64_t f = VIRTIO_F(F_CSUM) | VIRTIO_F(F_GUEST_CSUM) | VIRTIO_F(F_GUEST_TSO4) |
                  VIRTIO_F(F_GUEST_TSO6) | VIRTIO_F(F_HOST_TSO4) | VIRTIO_F(F_HOST_TSO6) |

@@ -46,6 +46,18 @@ TEST(rng)
     tv_vm_free(&t);
 }
 
+/* The same, but the device is not to answer. */
+static bool ignored(unsigned q, uint64_t gpa, uint32_t len, bool write)
+{
+    uint32_t id, n;
+    struct test_buf b = {gpa, len, write};
+    tv_add(&t, q, &b, 1);
+    tv_notify(&t, q);
+    for (unsigned i = 0; i < 10; i++)
+        tv_turn(&t, false);
+    return !tv_used(&t, q, &id, &n);
+}
+
 static void balloon(void)
 {
     tv_vm_init(&t);
@@ -55,12 +67,10 @@ static void balloon(void)
     discarded_bytes = 0;
 }
 
-static bool inflate(const uint32_t *pfns, unsigned n)
+static void write_pfns(const uint32_t *pfns, unsigned n)
 {
-    uint32_t len;
     for (unsigned i = 0; i < n; i++)
         put_le32(tv_at(&t, TEST_BUFS) + 4 * i, pfns[i]);
-    return send_buf(0, TEST_BUFS, 4 * n, false, &len);
 }
 
 TEST(inflate)
@@ -70,12 +80,13 @@ TEST(inflate)
     memset(tv_at(&t, TEST_BUFS + (1u << 20)), 0x77, 16 * 4096);
     /* Upwards, downwards, scattered. */
     const uint32_t pfns[] = {first, first + 1, first + 3, first + 2, first + 9};
-    CHECK(inflate(pfns, 5) && discarded_bytes == 5 * 4096);
+    uint32_t len;
+    write_pfns(pfns, 5);
+    CHECK(send_buf(0, TEST_BUFS, 20, false, &len) && discarded_bytes == 5 * 4096);
     for (unsigned i = 0; i < 16; i++) {
         bool gone = i < 4 || i == 9;
         CHECK((*tv_at(&t, TEST_BUFS + (1u << 20) + i * 4096) == 0) == gone);
     }
-    uint32_t len;
     CHECK(send_buf(1, TEST_BUFS, 20, false, &len)); /* deflate */
     tv_vm_free(&t);
 
@@ -84,7 +95,8 @@ TEST(inflate)
         0x0a000000, 0x09000000, (MEM_BASE + TEST_RAM) >> 12};
     for (unsigned i = 0; i < ARRAY_LEN(wrong); i++) {
         balloon();
-        CHECK(!inflate(&wrong[i], 1) && discarded_bytes == 0);
+        write_pfns(&wrong[i], 1);
+        CHECK(ignored(0, TEST_BUFS, 4, false) && discarded_bytes == 0);
         CHECK(tv_read(&t, T_STATUS) & 64);
         tv_vm_free(&t);
     }
@@ -93,7 +105,7 @@ TEST(inflate)
         {TEST_BUFS, 3, false}, {TEST_BUFS, 4 * 4096 + 4, false}, {TEST_BUFS, 4, true}};
     for (unsigned i = 0; i < ARRAY_LEN(odd); i++) {
         balloon();
-        CHECK(!send_buf(0, odd[i].gpa, odd[i].len, odd[i].write, &len));
+        CHECK(ignored(0, odd[i].gpa, odd[i].len, odd[i].write));
         CHECK(tv_read(&t, T_STATUS) & 64);
         tv_vm_free(&t);
     }
@@ -113,7 +125,7 @@ TEST(report)
     CHECK(send_buf(2, TEST_BUFS + 0x50001, 4094, true, &len) && discarded_bytes == 0x21000);
     t.dev->ops->stats(t.dev, &s);
     CHECK(s.reported_bytes == 0x21000);
-    CHECK(!send_buf(2, TEST_BUFS, 4096, false, &len) && (tv_read(&t, T_STATUS) & 64));
+    CHECK(ignored(2, TEST_BUFS, 4096, false) && (tv_read(&t, T_STATUS) & 64));
     tv_vm_free(&t);
 }
 
