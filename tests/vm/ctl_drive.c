@@ -3,8 +3,8 @@
  * Drives dormouse-vmm through its control socket as the daemon does: embryo,
  * boot, pause, save, restore, clones, sessions, refusals, ends. Runs on an
  * arm64 host with KVM (the emulated one in `make check-vm`).
- *     ctl_drive VMM KERNEL INITRD [DIR [HOSTILE]]
- * INITRD: tests/guests/ticker.c as /init. HOSTILE: tests/guests/hostile.c.
+ *     ctl_drive VMM KERNEL INITRD [DIR]
+ * INITRD: tests/guests/ticker.c as /init.
  * With BENCH=N in the environment it restores N times from embryos and prints
  * the time from the order to its answer.
  */
@@ -37,7 +37,7 @@
 #define PORT_ECHO  5000u
 
 static struct {
-    const char *vmm, *kernel, *initrd, *hostile;
+    const char *vmm, *kernel, *initrd;
     char image[256], session[256], other[256], disk[256];
 } arg;
 
@@ -605,26 +605,6 @@ TEST(all_devices_over_snapshots)
     CHECK(ended(&v) == CTL_EXIT_ERROR);
 }
 
-TEST(hostile_guest)
-{
-    static struct vmm v;
-    struct ctl_machine m = machine(2, "");
-    const char *kernel = arg.kernel;
-    int fd = open_at(arg.disk, O_RDWR | O_CREAT | O_TRUNC);
-    CHECK(fd >= 0 && ftruncate(fd, 1 << 20) == 0);
-    CHECK(pwrite(fd, "H", 1, 0) == 1 && pwrite(fd, "!", 1, 511) == 1);
-    close(fd);
-    if (!embryo(&v, 2))
-        return;
-    v.all = true;
-    arg.kernel = arg.hostile;
-    CHECK(boot(&v, &m) == 0);
-    arg.kernel = kernel;
-    CHECK(console_shows(&v, "hostile guest: survived"));
-    CHECK(!strstr(v.text, "not ok"));
-    CHECK(ended(&v) == CTL_EXIT_POWEROFF);
-}
-
 static uint64_t now_ns(void)
 {
     struct timespec ts;
@@ -675,7 +655,7 @@ static void bench(unsigned n)
 int main(int argc, char **argv)
 {
     if (argc < 4) {
-        fprintf(stderr, "usage: ctl_drive VMM KERNEL INITRD [DIR [HOSTILE]]\n");
+        fprintf(stderr, "usage: ctl_drive VMM KERNEL INITRD [DIR]\n");
         return 2;
     }
     const char *dir = argc > 4 ? argv[4] : "/tmp";
@@ -684,7 +664,6 @@ int main(int argc, char **argv)
     arg.vmm = argv[1];
     arg.kernel = argv[2];
     arg.initrd = argv[3];
-    arg.hostile = argc > 5 ? argv[5] : NULL;
     snprintf(arg.image, sizeof arg.image, "%s/drive.image", dir);
     snprintf(arg.session, sizeof arg.session, "%s/drive.session", dir);
     snprintf(arg.other, sizeof arg.other, "%s/drive.other", dir);
@@ -702,8 +681,6 @@ int main(int argc, char **argv)
     if (rounds)
         bench((unsigned)strtoul(rounds, NULL, 10));
     RUN(all_devices_over_snapshots);
-    if (arg.hostile)
-        RUN(hostile_guest);
     unlink(arg.disk);
     unlink(arg.image);
     unlink(arg.session);
