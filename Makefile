@@ -393,7 +393,7 @@ check-bench: $(BENCH_PARTS)
 
 # Writes docs/benchmarks.md and its pictures from the results of `make bench`.
 .PHONY: bench-report
-bench-report:
+bench-report: $(B)/tool/benchplot
 	@tests/bench/report.sh
 
 # ---- the rest --------------------------------------------------------------------------------------

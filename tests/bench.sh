@@ -46,7 +46,8 @@ about >"$out/about"
 begin=$(date +%s)
 status=0
 tools/vmrun.sh "${options[@]}" /bench/run >"$out/output" 2>"$out/errors" || status=$?
-sed '/^==== results/,/^==== end/d' "$out/output"
+grep '^# timeline' "$out/output" >"$out/timeline" || true
+sed '/^==== results/,/^==== end/d; /^# timeline/d' "$out/output"
 sed -n '/^==== results/,/^==== end/p' "$out/output" | grep '^{' >"$out/results.new" || true
 tests/bench/sizes.sh >>"$out/results.new"
 if [ "$status" -ne 0 ]; then

@@ -106,6 +106,9 @@ END {
     }
     if (!lost) print "Nowhere in these figures."
     print ""
+    npictures = split(pictures, picture, " ")
+    for (i = 1; i <= npictures; i++)
+        if (picture[i] ~ /^[a-z]+[.]svg$/) printf "![%s](benchmarks/%s)\n\n", picture[i], picture[i]
     print "## All figures"
     for (k = 1; k <= ncases; k++) {
         print ""

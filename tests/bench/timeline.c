@@ -39,7 +39,7 @@ struct timeline {
     uint64_t begin, end, last_entry;
     double event_ns; /* what the two events of a call cost */
     bool print;
-    const char *who;
+    char who[32];
 };
 
 static const struct {
@@ -214,7 +214,7 @@ static void one(const struct target *t, enum mode mode, const char *image, doubl
     bool ok = mode == UNPOOLED || t->embryo(&in, &s);
     tl.event_ns = event_ns;
     tl.print = keep;
-    tl.who = t->name;
+    snprintf(tl.who, sizeof tl.who, "%s-%s", t->name, mode_names[mode]);
     trace_begin(CALLS_TIMED);
     tl.begin = now_ns();
     if (mode == UNPOOLED)
@@ -241,17 +241,20 @@ static void one(const struct target *t, enum mode mode, const char *image, doubl
 void cases_timeline(const struct plan *p)
 {
     char image[256];
-    const struct target *t = &target_dormouse;
-    struct spec spin = spec_for(t, "bench=spin");
     if (!wanted(p, "restore-calls") || !trace_usable())
-        return;
-    image_name(t, "spin", image);
-    if (access(image, R_OK) < 0 && !make_image(t, &spin, "spin", NULL, false))
         return;
     double event_ns = probe_events();
     printf("# a call that is seen takes %.0f ns more\n", event_ns);
-    for (enum mode mode = 0; mode < MODES; mode++) {
-        one(t, mode, image, event_ns, false);
-        one(t, mode, image, event_ns, true);
+    for (unsigned k = 0; k < p->ntargets; k++) {
+        const struct target *t = p->targets[k];
+        struct spec spin = spec_for(t, "bench=spin");
+        image_name(t, "spin", image);
+        if (access(image, R_OK) < 0 && !make_image(t, &spin, "spin", NULL, false))
+            continue;
+        /* The way of a peer without its pool is too long for the kernel's buffer. */
+        for (enum mode mode = t == &target_dormouse ? UNPOOLED : POOLED; mode < MODES; mode++) {
+            one(t, mode, image, event_ns, false);
+            one(t, mode, image, event_ns, true);
+        }
     }
 }
