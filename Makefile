@@ -25,7 +25,7 @@ CROSS := $(if $(filter aarch64,$(shell uname -m)),,aarch64-linux-gnu-)
 
 BASE := buf crc32c err fd log msg
 
-SNAPSHOT := devstate memscan overlay snapcheck snapfile snapstate snapwrite
+SNAPSHOT := devstate io memscan overlay snapcheck snapfile snapstate snapwrite
 
 VMM :=  \
 	arm64_boot arm64_fdt arm64_gic arm64_regs arm64_vcpu blk_io blk_layers bus ctl_server dev_rtc \
@@ -44,8 +44,8 @@ API :=  \
 	fleet_info fleet_io fleet_jobs fleet_open fleet_run front fsm guest_link http1 http1_write \
 	jsonw netlink nft op ops_connector ops_ext ops_image ops_managed ops_microvm ops_run ops_tag \
 	ops_token ops_version page parent parent_spawn pool reconcile role route s3 s3_body \
-	s3_chunked s3_list s3_multi s3_object s3_xml server shapes sigv4 sigv4_canon sigv4_sign \
-	siphash store_image store_misc store_schema store_sqlite store_vm tls token urlenc uuid validate vmm zip
+	s3_chunked s3_list s3_multi s3_object s3_xml seal server shapes sigv4 sigv4_canon sigv4_sign \
+	siphash snapfiles store_image store_misc store_schema store_sqlite store_vm tls token urlenc uuid validate vmm zip
 
 BASE_SRC := $(BASE:%=hypervisor/base/%.c)
 SNAPSHOT_SRC := $(SNAPSHOT:%=snapshot/%.c)

@@ -378,6 +378,12 @@ static int wait_listen(struct build *b, struct err *e)
     return 0;
 }
 
+static int save_image(void *ctx, int fd, struct err *e)
+{
+    struct build *b = ctx;
+    return guest_save(b->vmm, true, fd, &b->saved, e);
+}
+
 int build_snapshot(struct build *b, struct err *e)
 {
     buildlog_step(&b->log, "[internal] starting the application");
@@ -402,8 +408,10 @@ int build_snapshot(struct build *b, struct err *e)
     r = guest_freeze(b->vmm, true, e);
     if (r == 0 && b->vmm->app_ended)
         r = app_gone(b, e);
+    const struct snapfiles_steps steps = {.save = save_image, .ctx = b};
     if (r == 0)
-        r = guest_save(b->vmm, true, b->dir, "mem.snap", &b->saved, e);
+        r = snapfiles_write(&snap_io_host, b->f->seal, b->dir, "mem.snap", &steps,
+                            &b->saved.file_bytes, e);
     build_stop(b);
     if (r == 0 && fsync(b->boot) < 0)
         r = err_sys(e, errno, "make the disk layer durable");

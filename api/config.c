@@ -45,6 +45,8 @@ static const struct setting settings[] = {
     TEXT(domain, "domain", "localhost",
          "endpoints are <uuid>.lambda-microvm.<region>.<domain>"),
     TEXT(bases, "bases", "/usr/share/dormouse/bases", "directory of managed base images"),
+    TEXT(snapshot_key, "snapshot-key", "",
+         "file with a key (64 hex digits) that snapshots are sealed with; others are refused"),
     TEXT(kernel, "kernel", "/usr/lib/dormouse/Image", "the guest kernel"),
     TEXT(initrd, "initrd", "/usr/lib/dormouse/initrd.cpio", "the guest's initramfs"),
     TEXT(vmm, "vmm", "/usr/bin/dormouse-vmm", "the program that runs one microVM"),

@@ -14,7 +14,8 @@
 #define CONFIG_FILE "/etc/dormouse/dormoused.conf"
 
 struct config {
-    char state[512], run[512], bases[512], kernel[512], initrd[512], vmm[512], nft[512];
+    char state[512], run[512], snapshot_key[512], bases[512], kernel[512], initrd[512],
+        vmm[512], nft[512];
     char listen[64];
     char region[64], account[16], domain[128];
     char tls_cert[512], tls_key[512]; /* "": our own CA */

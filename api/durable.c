@@ -9,31 +9,36 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "../hypervisor/base/fd.h"
-#include "../hypervisor/base/mem.h"
 #include "uuid.h"
+
+int durable_write_io(const struct snap_io *io, int dirfd, const char *name, const void *data,
+                     size_t len, mode_t mode, struct err *e)
+{
+    char tmp[280], id[UUID_CAP];
+    uuid_make(id);
+    snprintf(tmp, sizeof tmp, DURABLE_TMP "%s", id);
+    int fd = io->open(io->ctx, dirfd, tmp, O_WRONLY | O_CREAT | O_EXCL, mode);
+    if (fd < 0)
+        return err_sys(e, -fd, "create a file for '%s'", name);
+    int r = snap_io_write_full(io, fd, data, len, 0);
+    if (r == 0)
+        r = io->sync(io->ctx, fd);
+    snap_io_close(io, &fd);
+    if (r == 0)
+        r = io->rename(io->ctx, dirfd, tmp, name);
+    if (r < 0) {
+        io->unlink(io->ctx, dirfd, tmp, false);
+        return err_sys(e, -r, "write '%s'", name);
+    }
+    if ((r = io->sync(io->ctx, dirfd)) < 0)
+        return err_sys(e, -r, "make '%s' durable", name);
+    return 0;
+}
 
 int durable_write(int dirfd, const char *name, const void *data, size_t len, mode_t mode,
                   struct err *e)
 {
-    char tmp[280], id[UUID_CAP];
-    uuid_make(id);
-    snprintf(tmp, sizeof tmp, ".new-%s", id);
-    AUTO_CLOSE int fd = openat(dirfd, tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
-    if (fd < 0)
-        return err_sys(e, errno, "create a file for '%s'", name);
-    int r = fd_write_full(fd, data, len);
-    if (r == 0 && fsync(fd) < 0)
-        r = -errno;
-    if (r == 0 && renameat(dirfd, tmp, dirfd, name) < 0)
-        r = -errno;
-    if (r < 0) {
-        unlinkat(dirfd, tmp, 0);
-        return err_sys(e, -r, "write '%s'", name);
-    }
-    if (fsync(dirfd) < 0)
-        return err_sys(e, errno, "make '%s' durable", name);
-    return 0;
+    return durable_write_io(&snap_io_host, dirfd, name, data, len, mode, e);
 }
 
 int durable_dir(int dirfd, const char *path, int *ret_fd, struct err *e)

@@ -20,6 +20,7 @@ struct artifacts; /* artifacts.h: the built-in S3 store's files */
 struct fleet_config {
     const char *state_dir;       /* images/ vms/ live here */
     const char *bases_dir;       /* debian.img python.img */
+    const char *snapshot_key;    /* file of the key for seals (seal.h), or empty */
     const char *kernel, *initrd; /* guest kernel Image and initramfs */
     const char *domain;          /* e.g. localhost */
     const char *region, *account;

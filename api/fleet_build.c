@@ -183,14 +183,6 @@ static int run(struct build *b, struct err *e)
     return r;
 }
 
-/* What stays of a failed build is its log. */
-static void remove_results(struct build *b)
-{
-    static const char *const names[] = {"disk.ovl", "boot.ovl", "mem.snap", "meta"};
-    for (size_t i = 0; i < ARRAY_LEN(names); i++)
-        unlinkat(b->dir, names[i], 0);
-}
-
 static void reason_text(const struct build *b, const struct err *e, char ret[REASON_CAP])
 {
     const char *code = e->num == ENOSPC ? "DISK_STORAGE_FULL" : b->code;
@@ -280,7 +272,8 @@ void fleet_build_job(struct fleet *f, const char *image, uint32_t major)
     if (r < 0) {
         reason_text(b, &e, reason);
         buildlog_failed(&b->log, reason);
-        remove_results(b);
+        if (b->dir >= 0 && snapfiles_drop_image(&snap_io_host, b->dir, &we) < 0)
+            log_err(LOG_WARN, &we, "remove what is left of a build");
         log_warn("image '%s' version %u.0 failed: %s", image, major, reason);
     } else {
         log_info("image '%s' version %u.0 built in %.1f s: memory %.1f MiB, disk %.1f MiB",
@@ -294,7 +287,7 @@ void fleet_build_job(struct fleet *f, const char *image, uint32_t major)
          */
         log_err(LOG_WARN, &we, "write the result of a build");
         if (b->dir >= 0)
-            fleet_remove_tree(f->images_dir, b->v.file_id);
+            snapfiles_drop_tree(&snap_io_host, f->images_dir, b->v.file_id);
     }
     cleanup(b);
     pool_refill(f->pool);

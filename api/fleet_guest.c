@@ -66,26 +66,10 @@ int guest_load(struct vmm *v, const struct image *img, const struct restore_fds 
     return r;
 }
 
-int guest_save(struct vmm *v, bool full, int dir, const char *name, struct ctl_saved *ret,
-               struct err *e)
+int guest_save(struct vmm *v, bool full, int fd, struct ctl_saved *ret, struct err *e)
 {
-    char tmp[64];
     const struct ctl_save s = {.flags = full ? CTL_SAVE_FULL : 0};
-    snprintf(tmp, sizeof tmp, "%s.tmp", name);
-    AUTO_CLOSE int fd = openat(dir, tmp, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    if (fd < 0)
-        return err_sys(e, errno, "make the snapshot file");
-    int r = vmm_call(v, CTL_SAVE, &s, sizeof s, &fd, 1, deadline_ms(SAVE_LIMIT_MS), ret, e);
-    if (r == 0 && fsync(fd) < 0)
-        r = err_sys(e, errno, "make the snapshot durable");
-    if (r == 0 && (renameat(dir, tmp, dir, name) < 0 || fsync(dir) < 0))
-        r = err_sys(e, errno, "publish the snapshot");
-    struct stat st;
-    if (r == 0 && fstat(fd, &st) == 0)
-        ret->file_bytes = (uint64_t)st.st_blocks * 512; /* holes cost nothing */
-    if (r < 0)
-        unlinkat(dir, tmp, 0);
-    return r;
+    return vmm_call(v, CTL_SAVE, &s, sizeof s, &fd, 1, deadline_ms(SAVE_LIMIT_MS), ret, e);
 }
 
 /* ---- requests to init ---- */

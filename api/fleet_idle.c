@@ -117,7 +117,7 @@ static void sweep(struct fleet *f)
     if (store_vm_each(f->store, UINT64_MAX, NULL, 0, collect, o, &e) < 0)
         log_err(LOG_WARN, &e, "look for old microVMs");
     for (size_t i = 0; i < o->n; i++) {
-        fleet_remove_tree(f->vms_dir, o->ids[i]);
+        snapfiles_drop_tree(&snap_io_host, f->vms_dir, o->ids[i]);
         store_vm_delete(f->store, o->ids[i], &e);
     }
     free(o);

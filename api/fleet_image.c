@@ -5,7 +5,6 @@
  *     disk.ovl  what the Dockerfile made      boot.ovl  what the start wrote
  *     mem.snap  memory and devices            meta      the machine's shape
  */
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -89,24 +88,6 @@ int overlay_make(int dir, const char *name, uint64_t size, int *ret_fd, struct e
     return r;
 }
 
-int fleet_remove_tree(int parent, const char *name)
-{
-    int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (fd < 0)
-        return errno == ENOENT ? 0 : -errno;
-    DIR *d = fdopendir(fd);
-    if (!d) {
-        close(fd);
-        return -ENOMEM;
-    }
-    for (struct dirent *de; (de = readdir(d));) {
-        if (strcmp(de->d_name, ".") != 0 && strcmp(de->d_name, "..") != 0)
-            unlinkat(fd, de->d_name, 0);
-    }
-    closedir(d);
-    return unlinkat(parent, name, AT_REMOVEDIR) < 0 ? -errno : 0;
-}
-
 /* ---- the shared ones ---- */
 
 static void image_free(struct image *img)
@@ -143,6 +124,8 @@ static int open_files(struct fleet *f, struct image *img, struct err *e)
         if (*files[i].fd < 0)
             return err_sys(e, errno, "open '%s' of the image", files[i].name);
     }
+    if (f->seal && (r = seal_check(f->seal, img->mem, e)) < 0)
+        return err_wrap(e, "image");
     return 0;
 }
 
@@ -256,6 +239,6 @@ int fleet_forget_version(struct fleet *f, const char *file_id, struct err *e)
         return err_set(e, EBUSY, "microVMs run from this version; terminate them first");
     if (gone)
         image_free(gone);
-    int r = fleet_remove_tree(f->images_dir, file_id);
+    int r = snapfiles_drop_tree(&snap_io_host, f->images_dir, file_id);
     return r < 0 ? err_sys(e, -r, "remove the files of an image") : 0;
 }

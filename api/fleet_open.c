@@ -63,6 +63,9 @@ static int open_all(struct fleet *f, struct err *e)
         r = durable_dir(f->state_dir, "vms", &f->vms_dir, e);
     if (r < 0)
         return r;
+    if (f->c.snapshot_key && f->c.snapshot_key[0] &&
+        (r = seal_open(&f->seal, f->c.snapshot_key, e)) < 0)
+        return r;
     f->kernel = open(f->c.kernel, O_RDONLY | O_CLOEXEC);
     if (f->kernel < 0)
         return err_sys(e, errno, "open the guest kernel '%s'", f->c.kernel);
@@ -181,6 +184,7 @@ void fleet_close(struct fleet *f)
         if (fds[i] >= 0)
             close(fds[i]);
     }
+    seal_free(f->seal);
     pthread_cond_destroy(&f->gate_cond);
     pthread_mutex_destroy(&f->gate_lock);
     pthread_mutex_destroy(&f->lock);

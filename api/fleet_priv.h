@@ -16,6 +16,8 @@
 #include "fleet_io.h"
 #include "fsm.h"
 #include "pool.h"
+#include "seal.h"
+#include "snapfiles.h"
 #include "uuid.h"
 #include "vmm.h"
 
@@ -118,6 +120,7 @@ struct fleet {
     struct pool *pool;
     int state_dir, images_dir, vms_dir;
     int kernel, initrd;
+    struct seal *seal; /* NULL: snapshots are not sealed */
     uint32_t dns[FLEET_DNS_MAX];
     unsigned ndns;
     uint32_t host_cpus;
@@ -198,9 +201,8 @@ int guest_load(struct vmm *v, const struct image *img, const struct restore_fds 
  */
 int guest_stream_begin(struct glink *g, uint16_t type, const struct tlv_writer *w,
                        uint64_t deadline, struct err *e);
-/* Full or difference snapshot of a frozen guest into dir/name, published durably. */
-int guest_save(struct vmm *v, bool full, int dir, const char *name, struct ctl_saved *ret,
-               struct err *e);
+/* Full or difference snapshot of a frozen guest into an empty file. */
+int guest_save(struct vmm *v, bool full, int fd, struct ctl_saved *ret, struct err *e);
 
 /* fleet_image.c */
 int image_get(struct fleet *f, const char *name, uint32_t major, struct image **ret,
@@ -213,7 +215,6 @@ int image_base_open(struct fleet *f, const char *base, int *ret_fd, uint64_t *re
                     struct err *e);
 /* Peak size of a machine for a baseline, capped by this host. */
 void image_peak(const struct fleet *f, uint32_t mem_mib, uint32_t *vcpus, uint64_t *mem_bytes);
-int fleet_remove_tree(int parent, const char *name); /* a flat directory; 0, or -errno */
 int overlay_make(int dir, const char *name, uint64_t size, int *ret_fd, struct err *e);
 
 /* fleet_jobs.c */

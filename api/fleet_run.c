@@ -20,11 +20,6 @@
 #include "../hypervisor/base/mem.h"
 #include "fleet_priv.h"
 
-static void snap_name(char ret[40], uint64_t generation)
-{
-    snprintf(ret, 40, "mem.snap.%llu", (unsigned long long)generation);
-}
-
 /* A row that is written while its owner goes on; one per microVM. */
 struct row_later {
     struct row_write w;
@@ -248,35 +243,35 @@ int vm_start(struct fleet *f, struct fvm *vm)
 
 /* ---- suspend ---- */
 
-static int sync_disk(struct fvm *vm, struct err *e)
+struct saving {
+    struct fleet *f;
+    struct fvm *vm;
+    struct ctl_saved *saved;
+};
+
+static int save_memory(void *ctx, int fd, struct err *e)
 {
-    AUTO_CLOSE int fd = openat(vm->dir, "disk.ovl", O_RDWR | O_CLOEXEC);
-    if (fd < 0 || fdatasync(fd) < 0)
-        return err_sys(e, errno, "make the disk durable");
-    return 0;
+    struct saving *s = ctx;
+    return guest_save(s->vm->vmm, false, fd, s->saved, e);
+}
+
+static int save_row(void *ctx, struct err *e)
+{
+    struct saving *s = ctx;
+    s->vm->row.suspended_at = realtime_s();
+    int r = write_row(s->f, s->vm, VM_SUSPENDED, e);
+    if (r < 0)
+        s->vm->row.suspended_at = 0;
+    return r;
 }
 
 /* Frozen guest -> files of `generation`, and the row that says so. */
 static int save_session(struct fleet *f, struct fvm *vm, struct ctl_saved *saved, struct err *e)
 {
-    char name[40];
-    snap_name(name, vm->row.generation);
-    int r = guest_save(vm->vmm, false, vm->dir, name, saved, e);
-    if (r == 0)
-        r = sync_disk(vm, e);
-    if (r < 0)
-        return r;
-    vm->row.suspended_at = realtime_s();
-    if ((r = write_row(f, vm, VM_SUSPENDED, e)) < 0) {
-        vm->row.suspended_at = 0;
-        unlinkat(vm->dir, name, 0);
-        return r;
-    }
-    if (vm->row.generation > 1) {
-        snap_name(name, vm->row.generation - 1);
-        unlinkat(vm->dir, name, 0);
-    }
-    return 0;
+    struct saving s = {.f = f, .vm = vm, .saved = saved};
+    const struct snapfiles_steps steps = {.save = save_memory, .commit = save_row, .ctx = &s};
+    return snapfiles_suspend(&snap_io_host, f->seal, f->vms_dir, vm->dir, vm->row.generation,
+                             &steps, &saved->file_bytes, e);
 }
 
 /* Back to work after a suspend that failed half-way. */
@@ -315,11 +310,15 @@ int vm_suspend(struct fleet *f, struct fvm *vm, struct err *e)
                  (double)saved.pause_ns / 1e6, (double)saved.file_bytes / 1048576);
         return 0;
     }
-    if (frozen && !v->dead)
+    bool lost = r == -ENOTRECOVERABLE; /* what it wrote to its disk */
+    if (frozen && !v->dead && !lost)
         undo_freeze(v);
-    if (v->dead || v->app_ended || vm->kill_wanted) {
+    if (v->dead || v->app_ended || vm->kill_wanted || lost) {
         fleet_step(vm, EV_TERMINATE);
-        vm_terminate(f, vm, false, vm->kill_wanted ? vm->kill_reason : v->reason);
+        vm_terminate(f, vm, false,
+                     vm->kill_wanted ? vm->kill_reason
+                     : lost          ? e->msg
+                                     : v->reason);
         return r;
     }
     fleet_io_attach(f->io, v);
@@ -336,14 +335,16 @@ int vm_suspend(struct fleet *f, struct fvm *vm, struct err *e)
 static int load_session(struct fleet *f, struct fvm *vm, struct phases *ph, bool *ret_ran,
                         struct err *e)
 {
-    char name[40];
-    snap_name(name, vm->row.generation);
+    char name[SNAPFILES_NAME];
+    snapfiles_name(name, vm->row.generation);
     if (vm->dir < 0)
         return err_set(e, ENOENT, "the files of the suspended microVM are gone");
     AUTO_CLOSE int mem = openat(vm->dir, name, O_RDONLY | O_CLOEXEC);
     AUTO_CLOSE int disk = openat(vm->dir, "disk.ovl", O_RDWR | O_CLOEXEC);
     if (mem < 0 || disk < 0)
         return err_sys(e, errno, "open the files of the suspended microVM");
+    if (f->seal && seal_check(f->seal, mem, e) < 0)
+        return -e->num;
     AUTO_CLOSE int console = open_console(vm, e);
     if (console < 0)
         return -e->num;
@@ -447,7 +448,6 @@ void vm_terminate(struct fleet *f, struct fvm *vm, bool hook, const char *reason
 {
     struct err e = ERR_INIT;
     struct vmm *v = vm->vmm;
-    char name[40];
     snprintf(vm->row.reason, sizeof vm->row.reason, "%s", reason);
     reason = vm->row.reason; /* the caller's may go with the process */
     write_row(f, vm, VM_TERMINATING, &e);
@@ -460,12 +460,8 @@ void vm_terminate(struct fleet *f, struct fvm *vm, bool hook, const char *reason
     if (vm->dir >= 0) {
         if (reason[0])
             applog_say(&vm->log, "terminated: %s", reason);
-        unlinkat(vm->dir, "disk.ovl", 0);
-        for (uint64_t g = vm->row.generation > 2 ? vm->row.generation - 2 : 1;
-             g <= vm->row.generation; g++) {
-            snap_name(name, g);
-            unlinkat(vm->dir, name, 0);
-        }
+        if (snapfiles_end(&snap_io_host, vm->dir, &e) < 0)
+            log_err(LOG_WARN, &e, vm->row.id);
     }
     vm->row.terminated_at = realtime_s();
     vm->row.ip = 0;

@@ -69,32 +69,10 @@ static bool on_vm(void *ctx, const struct store_vm *vm)
     return !l->all.bad && !l->live.bad;
 }
 
-/* Removes all of a microVM's session but the snapshot `keep` (NULL: and its disk). */
-static unsigned clean_session(int dir, const char *keep)
-{
-    unsigned n = 0;
-    int copy = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *d = copy >= 0 ? fdopendir(copy) : NULL;
-    if (!d) {
-        if (copy >= 0)
-            close(copy);
-        return 0;
-    }
-    for (struct dirent *de; (de = readdir(d));) {
-        bool snap = strncmp(de->d_name, "mem.snap.", 9) == 0;
-        bool disk = strcmp(de->d_name, "disk.ovl") == 0;
-        if ((snap && (!keep || strcmp(de->d_name, keep) != 0)) || (disk && !keep))
-            n += unlinkat(dir, de->d_name, 0) == 0;
-    }
-    closedir(d);
-    return n;
-}
-
 static void settle_vm(struct fleet *f, const char *id, struct counts *c)
 {
     struct store_vm row = {.row = 0};
     struct err e = ERR_INIT;
-    char keep[40];
     if (store_vm_get(f->store, id, &row, &e) < 0) {
         log_err(LOG_ERROR, &e, id);
         return;
@@ -102,12 +80,10 @@ static void settle_vm(struct fleet *f, const char *id, struct counts *c)
     AUTO_CLOSE int dir = openat(f->vms_dir, id, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     struct image *img = NULL;
     bool asleep = strcmp(row.state, "SUSPENDED") == 0, intact = false;
-    snprintf(keep, sizeof keep, "mem.snap.%llu", (unsigned long long)row.generation);
-    if (asleep && dir >= 0 && faccessat(dir, keep, R_OK, 0) == 0 &&
-        faccessat(dir, "disk.ovl", R_OK | W_OK, 0) == 0)
+    if (asleep && dir >= 0 && snapfiles_intact(&snap_io_host, dir, row.generation))
         intact = image_get(f, row.image, row.major, &img, &e) == 0;
     if (dir >= 0)
-        c->files += clean_session(dir, intact ? keep : NULL);
+        c->files += snapfiles_clean(&snap_io_host, dir, intact ? row.generation : 0);
     struct fvm *vm = intact ? fleet_vm_new(f, &row) : NULL;
     if (vm) {
         vm->image = img;
@@ -144,7 +120,7 @@ static void clean_dirs(int parent, const struct names *known, struct counts *c)
     }
     for (struct dirent *de; (de = readdir(d));) {
         if (de->d_name[0] != '.' && strlen(de->d_name) < ID_CAP && !has(known, de->d_name))
-            c->dirs += fleet_remove_tree(parent, de->d_name) == 0;
+            c->dirs += snapfiles_drop_tree(&snap_io_host, parent, de->d_name) == 0;
     }
     closedir(d);
 }
@@ -191,6 +167,11 @@ static void fail_build(struct fleet *f, const char *name, uint32_t major, struct
     struct store_version v = {.config = NULL};
     struct err e = ERR_INIT;
     if (store_version_get(f->store, name, major, &v, &e) == 0) {
+        AUTO_CLOSE int dir =
+            v.file_id[0] ? openat(f->images_dir, v.file_id, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+                         : -1;
+        if (dir >= 0 && snapfiles_drop_image(&snap_io_host, dir, &e) < 0)
+            log_err(LOG_WARN, &e, name);
         fleet_build_result(f, &v, CUT_BUILD, &e);
         c->builds++;
     } else {

@@ -219,6 +219,7 @@ static int open_fleet(struct role *r, int sock, struct err *e)
     struct fleet_config fc = {
         .state_dir = c->state,
         .bases_dir = c->bases,
+        .snapshot_key = c->snapshot_key,
         .kernel = c->kernel,
         .initrd = c->initrd,
         .domain = c->domain,

@@ -35,7 +35,7 @@ static int check_header(const struct snap_info *s, uint64_t file_len, struct err
 {
     static const uint8_t none[SNAP_ID];
     bool full = s->flags & SNAP_FULL;
-    if (s->flags & ~SNAP_FULL)
+    if (s->flags & ~(SNAP_FULL | SNAP_SEALED))
         return err_set(e, ENOTSUP, "the snapshot uses features this version does not know (%x)",
                        s->flags);
     if (s->file_len != file_len) {

@@ -14,11 +14,14 @@
 #include <stdint.h>
 
 #include "../hypervisor/base/err.h"
+#include "io.h"
 
 #define SNAP_VERSION      1u
 #define SNAP_PAGE         4096u
 #define SNAP_ID           16u
 #define SNAP_FULL         1u /* flag: whole memory, flat; else a difference to `parent` */
+#define SNAP_SEALED       2u /* flag: the header carries a keyed checksum (api/seal.h) */
+#define SNAP_SEAL         32u
 #define SNAP_FULL_ALIGN   (2ull << 20)
 #define SNAP_SECTIONS_MAX 8u
 #define SNAP_RUN_MAX      256u /* pages in one run */
@@ -117,6 +120,7 @@ struct snap_source {
     const uint64_t *candidates;  /* bitmap of pages that may differ */
     const uint8_t *base;         /* the image's content, for a difference */
     const uint64_t *base_stored; /* pages of it that are stored; others are zero */
+    const struct snap_io *io;    /* NULL: the system's */
 };
 struct snap_result {
     uint64_t pages_same;

@@ -26,6 +26,7 @@ enum {
     AT_FILE_LEN = 128,
     AT_NSECTIONS = 136,
     AT_SECTIONS = 144,
+    AT_SEAL = 4056, /* SNAP_SEAL bytes */
     AT_HEADER_CRC = 4092,
 };
 

@@ -10,7 +10,6 @@
 
 #include "../hypervisor/base/buf.h"
 #include "../hypervisor/base/crc32c.h"
-#include "../hypervisor/base/fd.h"
 #include "../hypervisor/base/mem.h"
 #include "../hypervisor/base/num.h"
 #include "memscan.h"
@@ -53,6 +52,7 @@ void snap_build_header(const struct snap_info *info, uint8_t ret[SNAP_PAGE])
 enum page_kind { PAGE_SAME, PAGE_ZERO, PAGE_DATA };
 
 struct writer {
+    const struct snap_io *io;
     int fd;
     struct snap_info *info;
     const struct snap_source *src;
@@ -88,7 +88,7 @@ static int end_run(struct writer *w, struct err *e)
         size_t len = (size_t)w->count * SNAP_PAGE;
         uint64_t at = info->flags & SNAP_FULL ? w->first : info->pages_stored;
         uint64_t off = info->data_off + at * SNAP_PAGE;
-        int r = fd_pwrite_full(w->fd, p, len, off);
+        int r = snap_io_write_full(w->io, w->fd, p, len, off);
         if (r < 0)
             return err_sys(e, -r, "write %zu bytes of page data", len);
         put_le64(raw + 8, off);
@@ -139,7 +139,7 @@ static int write_pages(struct writer *w, struct err *e)
 static int put_section(struct writer *w, uint32_t type, const void *data, size_t len,
                        uint64_t off, struct err *e)
 {
-    int r = fd_pwrite_full(w->fd, data, len, off);
+    int r = snap_io_write_full(w->io, w->fd, data, len, off);
     if (r < 0)
         return err_sys(e, -r, "write section %u of the snapshot", type);
     w->info->sections[w->info->nsections++] = (struct snap_section){
@@ -165,19 +165,21 @@ static int write_all(struct writer *w, const void *state, size_t state_len, stru
     info->file_len = index_off + w->index.len;
     r = put_section(w, SNAP_SECTION_INDEX, w->index.data, w->index.len, index_off, e);
     /* Also when the index is empty, the file has its full length. */
-    if (r == 0 && ftruncate(w->fd, (off_t)info->file_len) < 0)
-        r = err_sys(e, errno, "set the length of the snapshot");
     if (r < 0)
         return r;
+    r = w->io->truncate(w->io->ctx, w->fd, info->file_len);
+    if (r < 0)
+        return err_sys(e, -r, "set the length of the snapshot");
     snap_build_header(info, head);
-    r = fd_pwrite_full(w->fd, head, sizeof head, 0);
+    r = snap_io_write_full(w->io, w->fd, head, sizeof head, 0);
     return r < 0 ? err_sys(e, -r, "write the header of the snapshot") : 0;
 }
 
 int snap_write(int fd, struct snap_info *info, const void *state, size_t state_len,
                const struct snap_source *src, struct snap_result *ret, struct err *e)
 {
-    struct writer w = {.fd = fd, .info = info, .src = src};
+    struct writer w = {
+        .io = src->io ? src->io : &snap_io_host, .fd = fd, .info = info, .src = src};
     w.index.limit = (size_t)(info->mem_bytes / SNAP_PAGE * SNAP_RUN_BYTES) + SNAP_PAGE;
     info->version = SNAP_VERSION;
     info->nsections = 0;

@@ -195,7 +195,7 @@ TEST(forged_headers)
         uint64_t value;
     } cases[] = {
         {AT_VERSION, 4, 2},
-        {AT_FLAGS, 4, 3},
+        {AT_FLAGS, 4, 5},
         {AT_FLAGS, 4, 0},
         {AT_PARENT, 4, 1},
         {AT_MEM_BYTES, 8, 0},

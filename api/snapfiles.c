@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Order of durable operations; see snapfiles.h. */
+#include "snapfiles.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "seal.h"
+
+#define DISK     "disk.ovl"
+#define SNAPSHOT "mem.snap."
+
+void snapfiles_name(char ret[SNAPFILES_NAME], uint64_t generation)
+{
+    snprintf(ret, SNAPFILES_NAME, SNAPSHOT "%" PRIu64, generation);
+}
+
+/* Written, sealed and durable under its temporary name. */
+static int fill(const struct snap_io *io, const struct seal *seal, int fd,
+                const struct snapfiles_steps *s, uint64_t *ret_bytes, struct err *e)
+{
+    struct stat st;
+    int r = s->save(s->ctx, fd, e);
+    if (r == 0 && seal)
+        r = seal_put(seal, io, fd, e);
+    if (r < 0)
+        return r;
+    if ((r = io->sync(io->ctx, fd)) < 0)
+        return err_sys(e, -r, "make the snapshot durable");
+    if (ret_bytes && fstat(fd, &st) == 0)
+        *ret_bytes = (uint64_t)st.st_blocks * 512; /* holes cost nothing */
+    return 0;
+}
+
+int snapfiles_write(const struct snap_io *io, const struct seal *seal, int dir,
+                    const char *name, const struct snapfiles_steps *s, uint64_t *ret_bytes,
+                    struct err *e)
+{
+    char tmp[SNAPFILES_NAME + 8];
+    snprintf(tmp, sizeof tmp, "%.40s.tmp", name);
+    /* What an earlier attempt left may not be written again: after a failed fsync nobody knows
+     * which of its pages reached the disk. */
+    io->unlink(io->ctx, dir, tmp, false);
+    int fd = io->open(io->ctx, dir, tmp, O_RDWR | O_CREAT | O_EXCL, 0600);
+    if (fd < 0)
+        return err_sys(e, -fd, "make the snapshot file");
+    int r = fill(io, seal, fd, s, ret_bytes, e);
+    snap_io_close(io, &fd);
+    if (r < 0) {
+        io->unlink(io->ctx, dir, tmp, false);
+        return r;
+    }
+    if ((r = io->rename(io->ctx, dir, tmp, name)) < 0) {
+        io->unlink(io->ctx, dir, tmp, false);
+        return err_sys(e, -r, "publish the snapshot");
+    }
+    if ((r = io->sync(io->ctx, dir)) < 0) {
+        io->unlink(io->ctx, dir, name, false);
+        return err_sys(e, -r, "publish the snapshot");
+    }
+    return 0;
+}
+
+/* The system says once that it could not write: a later sync would succeed, and what the guest
+ * wrote would still be missing. */
+static int sync_disk(const struct snap_io *io, int dir, struct err *e)
+{
+    int fd = io->open(io->ctx, dir, DISK, O_RDWR, 0);
+    if (fd < 0)
+        return err_sys(e, -fd, "open the session's disk");
+    int r = io->sync(io->ctx, fd);
+    snap_io_close(io, &fd);
+    if (r == 0)
+        return 0;
+    err_sys(e, -r, "make the session's disk durable");
+    if (e)
+        e->num = ENOTRECOVERABLE;
+    return -ENOTRECOVERABLE;
+}
+
+int snapfiles_suspend(const struct snap_io *io, const struct seal *seal, int parent, int dir,
+                      uint64_t generation, const struct snapfiles_steps *s, uint64_t *ret_bytes,
+                      struct err *e)
+{
+    char name[SNAPFILES_NAME], old[SNAPFILES_NAME];
+    snapfiles_name(name, generation);
+    snapfiles_name(old, generation - 1);
+    int r = snapfiles_write(io, seal, dir, name, s, ret_bytes, e);
+    if (r < 0)
+        return r;
+    r = sync_disk(io, dir, e);
+    /* The session's own directory is made without a sync, when it starts. */
+    if (r == 0 && generation == 1 && (r = io->sync(io->ctx, parent)) < 0)
+        err_sys(e, -r, "make the session's directory durable");
+    if (r == 0)
+        r = s->commit(s->ctx, e);
+    if (r < 0) {
+        io->unlink(io->ctx, dir, name, false);
+        return r;
+    }
+    if (generation > 1)
+        io->unlink(io->ctx, dir, old, false);
+    return 0;
+}
+
+/* ---- removal ---- */
+
+enum what {
+    WHAT_SESSION, /* snapshots but `keep`, and without one the disk */
+    WHAT_RESULTS, /* of a build: all but its logs */
+    WHAT_ALL,
+};
+
+struct removal {
+    const struct snap_io *io;
+    int dir;
+    enum what what;
+    const char *keep;
+    unsigned n;
+    int result;
+};
+
+static bool wanted(const struct removal *m, const char *name)
+{
+    if (m->what == WHAT_ALL)
+        return true;
+    if (m->what == WHAT_RESULTS)
+        return !strstr(name, ".log");
+    if (strncmp(name, SNAPSHOT, sizeof SNAPSHOT - 1) == 0)
+        return !m->keep || strcmp(name, m->keep) != 0;
+    return strcmp(name, DISK) == 0 && !m->keep;
+}
+
+static bool remove_one(void *arg, const char *name)
+{
+    struct removal *m = arg;
+    if (!wanted(m, name))
+        return true;
+    int r = m->io->unlink(m->io->ctx, m->dir, name, false);
+    if (r == 0)
+        m->n++;
+    else if (r != -ENOENT)
+        m->result = r;
+    return true;
+}
+
+static struct removal sweep(const struct snap_io *io, int dir, enum what what, const char *keep)
+{
+    struct removal m = {.io = io, .dir = dir, .what = what, .keep = keep};
+    int r = io->list(io->ctx, dir, remove_one, &m);
+    if (r < 0)
+        m.result = r;
+    if (m.n && (r = io->sync(io->ctx, dir)) < 0)
+        m.result = r;
+    return m;
+}
+
+int snapfiles_end(const struct snap_io *io, int dir, struct err *e)
+{
+    struct removal m = sweep(io, dir, WHAT_SESSION, NULL);
+    return m.result < 0 ? err_sys(e, -m.result, "remove the session's files") : 0;
+}
+
+static bool there(const struct snap_io *io, int dir, const char *name)
+{
+    int fd = io->open(io->ctx, dir, name, O_RDWR, 0);
+    if (fd < 0)
+        return false;
+    snap_io_close(io, &fd);
+    return true;
+}
+
+bool snapfiles_intact(const struct snap_io *io, int dir, uint64_t generation)
+{
+    char name[SNAPFILES_NAME];
+    snapfiles_name(name, generation);
+    return there(io, dir, name) && there(io, dir, DISK);
+}
+
+unsigned snapfiles_clean(const struct snap_io *io, int dir, uint64_t keep)
+{
+    char name[SNAPFILES_NAME];
+    snapfiles_name(name, keep);
+    return sweep(io, dir, WHAT_SESSION, keep ? name : NULL).n;
+}
+
+int snapfiles_drop_image(const struct snap_io *io, int dir, struct err *e)
+{
+    struct removal m = sweep(io, dir, WHAT_RESULTS, NULL);
+    return m.result < 0 ? err_sys(e, -m.result, "remove the results of a build") : 0;
+}
+
+int snapfiles_drop_tree(const struct snap_io *io, int parent, const char *name)
+{
+    int dir = io->open(io->ctx, parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
+    if (dir < 0)
+        return dir == -ENOENT ? 0 : dir;
+    struct removal m = sweep(io, dir, WHAT_ALL, NULL);
+    snap_io_close(io, &dir);
+    if (m.result < 0)
+        return m.result;
+    return io->unlink(io->ctx, parent, name, true);
+}

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The files of images and sessions in the order that survives a power failure:
+ * files first, then the directory, then the row in the database, and only then
+ * what it replaces is removed. Every call goes through snapshot/io.h; called by
+ * the fleet, and by tests/unit/test_snapfile_power.c with a disk that fails.
+ *     vms/<id>/      disk.ovl, mem.snap.<generation>
+ *     images/<id>/   disk.ovl, boot.ovl, mem.snap, meta
+ */
+#ifndef DORMOUSE_API_SNAPFILES_H
+#define DORMOUSE_API_SNAPFILES_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "../hypervisor/base/err.h"
+#include "../snapshot/io.h"
+
+struct seal;
+
+#define SNAPFILES_NAME 40u
+void snapfiles_name(char ret[SNAPFILES_NAME], uint64_t generation);
+
+/* What the order is made of: the machine writes its snapshot to an empty file, and the row that
+ * makes the files count becomes durable. */
+struct snapfiles_steps {
+    int (*save)(void *ctx, int fd, struct err *e);
+    int (*commit)(void *ctx, struct err *e);
+    void *ctx;
+};
+
+/* A snapshot under `name` in dir, or an error and nothing. `seal` may be NULL. ret_bytes (may
+ * be NULL): what it takes on the disk. */
+int snapfiles_write(const struct snap_io *io, const struct seal *seal, int dir,
+                    const char *name, const struct snapfiles_steps *s, uint64_t *ret_bytes,
+                    struct err *e);
+/* A session's suspend: snapshot, disk, row; at last the older generation goes. `parent`: the
+ * directory that holds dir. After an error the session is what it was, and may be tried again;
+ * but with -ENOTRECOVERABLE its disk has lost writes, and it has to end. */
+int snapfiles_suspend(const struct snap_io *io, const struct seal *seal, int parent, int dir,
+                      uint64_t generation, const struct snapfiles_steps *s, uint64_t *ret_bytes,
+                      struct err *e);
+/* The end of a session: its disk and snapshots are gone, and stay so. */
+int snapfiles_end(const struct snap_io *io, int dir, struct err *e);
+/* After a restart: both files of this generation are there. */
+bool snapfiles_intact(const struct snap_io *io, int dir, uint64_t generation);
+/* After a restart: removes what is left of a session but the generation `keep` (0: and its
+ * disk). Returns how many files. */
+unsigned snapfiles_clean(const struct snap_io *io, int dir, uint64_t keep);
+/* Results of a build that did not end well; its log stays. */
+int snapfiles_drop_image(const struct snap_io *io, int dir, struct err *e);
+/* A flat directory and all in it; 0 also when there is none. */
+int snapfiles_drop_tree(const struct snap_io *io, int parent, const char *name);
+
+#endif
