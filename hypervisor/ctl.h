@@ -82,6 +82,8 @@ struct ctl_machine {
 /* Descriptors in order:
  *   CTL_BOOT:    kernel Image, initrd (cpio), console log (append), [tap], disk 0 layers…
  *   CTL_RESTORE: console log, snapshot files base…top (nmem_layers), [tap], disk 0 layers…
+ * Kernel and snapshot files are mapped: while the machine lives they may be renamed, replaced
+ * or unlinked, but never changed in place or truncated (the VMM would die of SIGBUS).
  */
 
 #define CTL_SAVE_FULL 1u /* else: difference to the machine's image layer */
