@@ -4,7 +4,7 @@
 
 MAKEFLAGS += --no-builtin-rules --no-builtin-variables
 # As many jobs as there are processors, unless -j says otherwise.
-ifeq ($(filter -j%,$(MAKEFLAGS)),)
+ifeq ($(MAKELEVEL)$(filter -j%,$(MAKEFLAGS)),0)
 MAKEFLAGS += -j$(shell nproc)
 endif
 .SUFFIXES:
@@ -262,7 +262,7 @@ $(foreach v,asan fuzz,$(eval $(call archive_rule,$(v),api,$(TEST_API))) \
 	$(eval $(call archive_rule,$(v),vmm,$(TEST_VMM))) \
 	$(eval $(call archive_rule,$(v),guest,$(TEST_GUEST))))
 $(eval $(call archive_rule,asan,cli,$(filter-out %/main.c,$(CLI:%=tools/cli/%.c))))
-libs_of = $(if $(filter $(2),$(UNIT_GUEST)),$(B)/obj/$(1)/libguest.a,$(if \
+libs_of = $(if $(filter $(2),$(UNIT_GUEST) $(FUZZ_GUEST)),$(B)/obj/$(1)/libguest.a,$(if \
 	$(filter $(2),$(UNIT_CLI)),$(B)/obj/$(1)/libcli.a) $(B)/obj/$(1)/libvmm.a \
 	$(B)/obj/$(1)/libapi.a)
 

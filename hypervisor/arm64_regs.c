@@ -138,8 +138,9 @@ int regs_save(const struct regs *regs, struct vcpu *v, struct dstate_writer *w, 
     if (r >= 0) {
         dw_u32(w, SNAP_VCPU_MP_STATE, mp.mp_state);
         dw_u32(w, SNAP_VCPU_SERROR,
-               events.exception.serror_pending | (uint32_t)events.exception.serror_has_esr << 1 |
-                   events.exception.ext_dabt_pending << 2);
+               (uint32_t)events.exception.serror_pending |
+                   (uint32_t)events.exception.serror_has_esr << 1 |
+                   (uint32_t)events.exception.ext_dabt_pending << 2);
         dw_u64(w, SNAP_VCPU_SERROR_ESR, events.exception.serror_esr);
         dw_bytes(w, SNAP_VCPU_REGS, b.data, b.len);
         r = 0;
