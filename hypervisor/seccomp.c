@@ -213,10 +213,20 @@ static void refused(int sig, siginfo_t *info, void *context)
     _exit(128 + SIGSYS);
 }
 
+static void cut_short(int sig)
+{
+    static const char line[] = "dormouse-vmm: a kernel or snapshot file was cut short while it "
+                               "was mapped\n";
+    ssize_t n = write(STDERR_FILENO, line, sizeof line - 1);
+    (void)n;
+    _exit(128 + sig);
+}
+
 int seccomp_handler(struct err *e)
 {
-    struct sigaction sa = {.sa_sigaction = refused, .sa_flags = SA_SIGINFO};
-    if (sigaction(SIGSYS, &sa, NULL) < 0)
+    struct sigaction sys = {.sa_sigaction = refused, .sa_flags = SA_SIGINFO};
+    struct sigaction bus = {.sa_handler = cut_short};
+    if (sigaction(SIGSYS, &sys, NULL) < 0 || sigaction(SIGBUS, &bus, NULL) < 0)
         return err_sys(e, errno, "handle refused system calls");
     return 0;
 }

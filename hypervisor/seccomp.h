@@ -9,7 +9,8 @@ enum seccomp_kind { SECCOMP_VCPU, SECCOMP_IO };
 
 /* Filters the calling thread, for good. Needs no_new_privs. */
 int seccomp_enter(enum seccomp_kind kind, struct err *e);
-/* What a refused call does: a line on stderr that names it, then the process ends. */
+/* What a refused call does: a line on stderr that names it, then the process ends. The same
+ * for access to a mapped file that was cut short. */
 int seccomp_handler(struct err *e);
 /* How many calls a list holds (for tests and --version). */
 unsigned seccomp_count(enum seccomp_kind kind);
