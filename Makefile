@@ -359,6 +359,11 @@ $(B)/bench/bench: $(call objects,glibc,$(BENCH:%=tests/bench/%.c) \
 	$(call say,LINK,"bench (runs on arm64)")
 	@mkdir -p $(@D)
 	$(Q)$(CC_glibc) -static $(LINK) -o $@ $^
+$(B)/bench/daemon: $(call objects,glibc,tests/bench/daemon.c tests/bench/record.c \
+	$(filter-out tools/cli/main.c,$(CLI_SRC)))
+	$(call say,LINK,"bench of the daemon (runs on arm64)")
+	@mkdir -p $(@D)
+	$(Q)$(CC_glibc) -static $(LINK) -o $@ $^ $(CLI_LIBS)
 $(B)/bench/guest: $(call objects,musl,tests/bench/guest.c)
 	$(call say,LINK,"bench guest")
 	@mkdir -p $(@D)
@@ -368,7 +373,7 @@ $(B)/bench/guest.cpio: $(B)/tool/mkinitrd tests/bench/guest.list $(B)/bench/gues
 $(B)/peers.stamp: tests/bench/peers.sh $(CACHED) | $(B)/deps.stamp
 	@tests/bench/peers.sh
 BENCH_PARTS := $(B)/appliance.stamp $(B)/peers.stamp $(B)/bench/bench $(B)/bench/guest.cpio \
-	$(B)/vm/root.img
+	$(B)/vm/root.img $(B)/bench/daemon $(B)/bases.stamp
 
 ## bench: all benchmarks beside peers, on the instruction clock; build/bench/results.jsonl
 .PHONY: bench

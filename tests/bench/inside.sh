@@ -25,6 +25,13 @@ export QUICK ONLY CLOCK
 status=0
 /bench/bench /usr/bin/dormouse-vmm /usr/lib/dormouse/Image /bench/guest.cpio /bench/work \
     /bench/results /usr/lib/dormouse/initrd.cpio /bench/root.img /bench/qemu || status=$?
+[ "$QUICK" = 1 ] && cases=${ONLY:-} || cases=${ONLY:-daemon}
+case ,$cases, in
+*,daemon,*)
+    /bench/daemon.sh 11 /bench/results.daemon || status=$?
+    cat /bench/results.daemon >>/bench/results || true
+    ;;
+esac
 if [ -e /bench/results ]; then
     echo "==== results"
     cat /bench/results
