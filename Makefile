@@ -76,8 +76,10 @@ UNIT_CLI := cli_text cli_pack
 FUZZ := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 FUZZ_GUEST := inflate tlv guest_zip guest_req
 
-# ---- compilers: five ways to compile a file ------------------------------------------------------
+# ---- compilers: eight ways to compile a file -----------------------------------------------------
 #   musl    arm64, static musl: the VMM, the guest's init, programs run in the emulated host
+#   debug   the same with DORMOUSE_DEBUG; ubsan: and undefined behaviour trapped
+#   asan64  arm64, the cross compiler's own libc: the VMM with address sanitizer
 #   glibc   arm64, static glibc: the daemon and the command line tool
 #   native  this machine: the command line tool and build tools
 #   asan    this machine, address and undefined-behaviour sanitizers: unit tests
@@ -98,6 +100,16 @@ NATIVE_ROOT := -isystem $(B)/sysroot-native/include
 NATIVE_LIBS := -L$(B)/sysroot-native/lib $(API_LIBS) -luring
 CC_musl := $(B)/musl/bin/aarch64-musl-gcc
 CFLAGS_musl := $(CBASE) $(GCC_ONLY) $(ARM) -Os -fno-asynchronous-unwind-tables -fno-unwind-tables
+CC_debug := $(CC_musl)
+CFLAGS_debug := $(CFLAGS_musl) -DDORMOUSE_DEBUG
+# Undefined behaviour ends the process at once; needs no runtime, so it works in the jail.
+CC_ubsan := $(CC_musl)
+CFLAGS_ubsan := $(CFLAGS_debug) -O1 -Wno-conversion -DCONSOLE_LIMIT=16384 -fsanitize=undefined \
+	-fsanitize-undefined-trap-on-error -Wno-sign-conversion
+# The cross compiler's own libc and sanitizers, with newer kernel headers and the libraries.
+CC_asan64 := $(CROSS)gcc
+CFLAGS_asan64 := $(TEST_FLAGS) $(GCC_ONLY) $(ARM) -Wno-conversion -DDORMOUSE_DEBUG -DCONSOLE_LIMIT=16384 \
+	-Wno-sign-conversion -isystem $(B)/asan64
 CC_glibc := $(B)/sysroot/bin/aarch64-glibc-gcc
 CFLAGS_glibc := $(CBASE) $(GCC_ONLY) $(ARM) $(HARDEN) -O2
 CC_native := gcc
@@ -108,6 +120,9 @@ CC_fuzz := clang
 CFLAGS_fuzz := $(TEST_FLAGS) -fsanitize=fuzzer-no-link $(NATIVE_ROOT)
 
 ROOT_musl := $(B)/musl.stamp
+ROOT_debug := $(B)/musl.stamp
+ROOT_ubsan := $(B)/musl.stamp
+ROOT_asan64 := $(B)/asan64/linux
 ROOT_glibc := $(B)/sysroot.stamp
 ROOT_native := $(B)/sysroot-native.stamp
 ROOT_asan := $(B)/sysroot-native.stamp
@@ -124,7 +139,7 @@ $(B)/obj/$(1)/%.o: %.c $(B)/obj/$(1)/flags | $$(ROOT_$(1))
 	@mkdir -p $$(@D)
 	$$(Q)$$(CC_$(1)) $$(CFLAGS_$(1)) -c -o $$@ $$<
 endef
-$(foreach v,musl glibc native asan fuzz,$(eval $(call compile_rule,$(v))))
+$(foreach v,musl debug ubsan asan64 glibc native asan fuzz,$(eval $(call compile_rule,$(v))))
 
 objects = $(patsubst %.c,$(B)/obj/$(1)/%.o,$(2))
 
@@ -171,6 +186,25 @@ $(B)/link/dormouse-vmm: $(call objects,musl,$(VMM_SRC))
 	$(call say,LINK,dormouse-vmm)
 	@mkdir -p $(@D)
 	$(Q)$(CC_musl) -static $(LINK) -o $@ $^ -lfdt -luring
+# The debug twin and the sanitized VMMs, for tests and for a closer look.
+$(B)/debug/dormouse-vmm-debug: $(call objects,debug,$(VMM_SRC) hypervisor/debug.c)
+$(B)/debug/dormouse-vmm-ubsan: $(call objects,ubsan,$(VMM_SRC) hypervisor/debug.c)
+$(B)/debug/dormouse-vmm-debug $(B)/debug/dormouse-vmm-ubsan:
+	$(call say,LINK,"$(@F)")
+	@mkdir -p $(@D)
+	$(Q)$(CC_musl) -static $(LINK) -o $@ $^ -lfdt -luring
+$(B)/debug/dormouse-vmm-asan: $(call objects,asan64,$(VMM_SRC) hypervisor/debug.c)
+	$(call say,LINK,"$(@F)")
+	@mkdir -p $(@D)/lib
+	$(Q)$(CC_asan64) $(SAN) -Wl,--disable-new-dtags,-rpath,/tests/lib,--dynamic-linker=/tests/lib/ld-linux-aarch64.so.1 \
+		-o $@ $^ $(B)/sysroot/usr/lib/aarch64-linux-gnu/lib{fdt,uring}.a -lpthread
+	$(Q)for lib in ld-linux-aarch64.so.1 libc.so.6 libm.so.6 libgcc_s.so.1 libasan.so.8 \
+		libubsan.so.1; do cp $$($(CC_asan64) -print-file-name=$$lib) $(@D)/lib/ || exit 1; done
+$(B)/asan64/linux: | $(B)/musl.stamp $(B)/sysroot.stamp
+	@mkdir -p $(@D)
+	@cd $(@D) && for h in asm asm-generic linux liburing liburing.h libfdt.h libfdt_env.h fdt.h; do \
+		ln -sfn ../musl/include/$$h $$h; done
+
 $(B)/link/dormouse-init: $(call objects,musl,$(INIT_SRC))
 	$(call say,LINK,dormouse-init)
 	@mkdir -p $(@D)
@@ -297,7 +331,8 @@ $(B)/vm/guest_soak: $(call objects,musl,tests/vm/guest_soak.c tests/vm/guest_cli
 $(B)/vm/ticker: $(call objects,musl,tests/guests/ticker.c)
 $(B)/vm/payload: $(call objects,musl,tests/guests/payload.c)
 $(B)/vm/hostile_drive: $(call objects,musl,tests/vm/hostile_drive.c tests/vm/hostile_vmm.c $(BASE_SRC))
-$(addprefix $(B)/vm/,ctl_drive guest_drive guest_soak hostile_drive ticker payload):
+$(B)/vm/lockdown_drive: $(call objects,musl,tests/vm/lockdown_drive.c tests/vm/hostile_vmm.c $(BASE_SRC))
+$(addprefix $(B)/vm/,ctl_drive guest_drive guest_soak hostile_drive lockdown_drive ticker payload):
 	$(call say,LINK,"$(@F) (runs on arm64)")
 	@mkdir -p $(@D)
 	$(Q)$(CC_musl) -static $(LINK) -o $@ $^
@@ -321,9 +356,17 @@ $(B)/vm/root.img: $(B)/vm/payload tests/guests/mkroot.sh
 ## check-vm: hypervisor and guest in the emulated host
 .PHONY: check-vm
 check-vm: $(B)/appliance.stamp $(addprefix $(B)/vm/,ctl_drive guest_drive hostile_drive \
-		hostile.Image ticker.cpio root.img)
+		lockdown_drive hostile.Image ticker.cpio root.img) \
+		$(addprefix $(B)/debug/dormouse-vmm-,debug ubsan)
 	@mkdir -p $(CHECK)
 	@tests/vm.sh
+
+## check-asan: the hostile guest against a VMM with the address sanitizer
+.PHONY: check-asan
+check-asan: $(B)/appliance.stamp $(addprefix $(B)/vm/,hostile_drive hostile.Image) \
+		$(B)/debug/dormouse-vmm-asan
+	@mkdir -p $(CHECK)
+	@tests/vm.sh hostile-asan
 
 ## check-long: a hundred clones, a thousand suspends (CLONES=, CYCLES= for other numbers)
 .PHONY: check-long
@@ -406,7 +449,7 @@ bench-report: $(B)/tool/benchplot
 ## clean: remove what was built here (the cache and the state of `make up` stay)
 .PHONY: clean
 clean:
-	@rm -rf $(B)/obj $(B)/link $(B)/arm64 $(B)/native $(B)/test $(B)/tool $(B)/guest \
+	@rm -rf $(B)/obj $(B)/link $(B)/debug $(B)/asan64 $(B)/arm64 $(B)/native $(B)/test $(B)/tool $(B)/guest \
 		$(B)/appliance $(B)/appliance.stamp $(CHECK)
 
 ## distclean: remove build/ and the cache

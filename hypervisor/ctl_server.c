@@ -18,6 +18,9 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/msg.h"
+#ifdef DORMOUSE_DEBUG
+#include "debug.h"
+#endif
 #include "machine.h"
 #include "virtio_balloon.h"
 #include "virtio_vsock.h"
@@ -43,6 +46,9 @@ struct ctl_server {
     int32_t pid;
     uint32_t pause_id; /* CTL_PAUSE waiting for its answer */
     struct msg msg;
+#ifdef DORMOUSE_DEBUG
+    uint32_t debug_id;
+#endif
 };
 
 static void send_msg(struct ctl_server *s, uint32_t type, uint32_t id, const void *body,
@@ -210,6 +216,14 @@ static int balloon(struct ctl_server *s, struct err *e)
 }
 
 /* 0: answer CTL_DONE now; 1: answered, or will be; < 0: CTL_FAIL. */
+#ifdef DORMOUSE_DEBUG
+static void tried(void *ctx, const struct ctl_debug_done *result)
+{
+    struct ctl_server *s = ctx;
+    send_msg(s, CTL_DONE, s->debug_id, result, sizeof *result);
+}
+#endif
+
 static int handle(struct ctl_server *s, struct err *e)
 {
     struct vm *vm = s->vm;
@@ -244,6 +258,14 @@ static int handle(struct ctl_server *s, struct err *e)
         return vsock_open(s, e);
     case CTL_BALLOON:
         return balloon(s, e);
+#ifdef DORMOUSE_DEBUG
+    case CTL_DEBUG:
+        s->debug_id = id;
+        if (!msg_body(&s->msg, sizeof(struct ctl_debug)))
+            return err_set(e, EBADMSG, "a debug order of %u bytes", s->msg.len);
+        r = debug_try(vm, msg_body(&s->msg, sizeof(struct ctl_debug)), tried, s, e);
+        return r < 0 ? r : 1;
+#endif
     default:
         return err_set(e, ENOTSUP, "control message %u is not supported", s->msg.type);
     }

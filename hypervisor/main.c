@@ -27,6 +27,14 @@
 #define STATUS_USAGE  2
 #define STATUS_FAILED 1
 
+/* dormouse-vmm-debug: takes --no-jail for every machine, and --no-filter to try the jail
+ * without the system call filter. */
+#ifdef DORMOUSE_DEBUG
+#define DEBUG_TWIN true
+#else
+#define DEBUG_TWIN false
+#endif
+
 static const char usage[] =
     "Usage: dormouse-vmm --vcpus N [--uid N]\n"
     "       dormouse-vmm --run --kernel IMAGE [options]\n"
@@ -72,6 +80,7 @@ enum option_id {
     OPT_DIFF,
     OPT_UID,
     OPT_NO_JAIL,
+    OPT_NO_FILTER,
     OPT_HELP,
     OPT_VERSION,
 };
@@ -94,13 +103,16 @@ static const struct option long_options[] = {
     {"diff", no_argument, NULL, OPT_DIFF},
     {"uid", required_argument, NULL, OPT_UID},
     {"no-jail", no_argument, NULL, OPT_NO_JAIL},
+#ifdef DORMOUSE_DEBUG
+    {"no-filter", no_argument, NULL, OPT_NO_FILTER},
+#endif
     {"help", no_argument, NULL, OPT_HELP},
     {"version", no_argument, NULL, OPT_VERSION},
     {NULL, 0, NULL, 0},
 };
 
 struct options {
-    bool by_hand, no_jail;
+    bool by_hand, no_jail, no_filter;
     uint64_t uid;
     struct hand_options hand;
 };
@@ -186,6 +198,9 @@ static int parse_option(struct options *o, int id, struct err *e)
     case OPT_NO_JAIL:
         o->no_jail = true;
         return 0;
+    case OPT_NO_FILTER:
+        o->no_filter = true;
+        return 0;
     case OPT_HELP:
         fputs(usage, stdout);
         exit(0);
@@ -214,7 +229,7 @@ static int parse_args(struct options *o, int argc, char **argv, struct err *e)
     if (optind < argc)
         return usage_error(e, "unexpected argument", argv[optind]);
     const struct hand_options *h = &o->hand;
-    if (!o->by_hand && o->no_jail)
+    if (!o->by_hand && o->no_jail && !DEBUG_TWIN)
         return usage_error(e, "only a machine run by hand may have", "--no-jail");
     if (!o->by_hand && (h->kernel || h->ndisks || h->console || h->save))
         return usage_error(e, "to run a machine by hand add", "--run");
@@ -255,7 +270,7 @@ static int run(struct options *o, struct vm *vm, struct hand *hand, struct err *
     kvm_fd = get_kvm(o->by_hand, e);
     if (kvm_fd < 0)
         return kvm_fd;
-    vm->seccomp = !o->no_jail;
+    vm->seccomp = !o->no_jail && !o->no_filter;
     r = vm_create(vm, kvm_fd, o->by_hand ? hand->m.vcpus : o->hand.vcpus, e);
     if (r == 0 && !o->no_jail) {
         struct jail jail = {.uid = (uint32_t)o->uid};

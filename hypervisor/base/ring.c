@@ -3,6 +3,7 @@
 #include "ring.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <liburing.h>
 #include <poll.h>
 #include <stdatomic.h>
@@ -208,6 +209,17 @@ void ring_soon(struct ring *r, struct ring_op *op)
     io_uring_prep_nop(s);
     io_uring_sqe_set_data(s, op);
 }
+
+#ifdef DORMOUSE_DEBUG
+void ring_debug(struct ring *r, struct ring_op *op, uint8_t opcode)
+{
+    struct io_uring_sqe *s = arm(r, op);
+    if (!s)
+        return;
+    io_uring_prep_rw(opcode, s, AT_FDCWD, "/", 0, 0);
+    io_uring_sqe_set_data(s, op);
+}
+#endif
 
 void ring_cancel(struct ring *r, struct ring_op *op)
 {

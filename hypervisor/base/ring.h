@@ -49,6 +49,10 @@ void ring_watch(struct ring *r, struct ring_op *op, int fd, unsigned events);
 void ring_timer(struct ring *r, struct ring_op *op, uint64_t ns);
 /* done(op, 0) at the next turn. */
 void ring_soon(struct ring *r, struct ring_op *op);
+#ifdef DORMOUSE_DEBUG
+/* An operation that the loop has no use for, to see it refused. */
+void ring_debug(struct ring *r, struct ring_op *op, uint8_t opcode);
+#endif
 /* Cancels; done() still runs, with -ECANCELED or the real result. */
 void ring_cancel(struct ring *r, struct ring_op *op);
 
