@@ -2,14 +2,15 @@
 # SPDX-License-Identifier: Apache-2.0
 # Hypervisor and guest in real microVMs on the emulated ARM64 host; called by `make check-vm`.
 # Each suite is one boot of the host and one TAP file.
-#   tests/vm.sh [SUITE...]     vmm-gic3 vmm-gic2 guest hostile, and soak only when it is asked for
+#   tests/vm.sh [SUITE...]     vmm-gic3 vmm-gic2 guest hostile hostile-ubsan lockdown, and
+#                              hostile-asan and soak only when they are asked for
 set -u
 cd "$(dirname "$0")/.." || exit 1
 build=${BUILD:-build}
 out=$build/check
 vm=$build/vm
 mkdir -p "$out"
-[ $# -gt 0 ] || set -- vmm-gic3 vmm-gic2 guest hostile
+[ $# -gt 0 ] || set -- vmm-gic3 vmm-gic2 guest hostile hostile-ubsan lockdown
 taps=()
 
 # suite NAME SECONDS FILE=PATH...: runs /tests/run, whose output is TAP.
@@ -36,7 +37,14 @@ run_script vmm 'exec /tests/ctl_drive /usr/bin/dormouse-vmm /usr/lib/dormouse/Im
 run_script guest 'exec /tests/guest_drive /usr/bin/dormouse-vmm /usr/lib/dormouse/Image /usr/lib/dormouse/initrd.cpio /tests/root.img /var/lib/dormouse/t'
 run_script soak "export CLONES=${CLONES:-100} CYCLES=${CYCLES:-1000}
 exec /tests/guest_soak /usr/bin/dormouse-vmm /usr/lib/dormouse/Image /usr/lib/dormouse/initrd.cpio /tests/root.img /var/lib/dormouse/t"
-run_script hostile 'exec /tests/hostile_drive /usr/bin/dormouse-vmm /tests/hostile.Image /var/lib/dormouse/t'
+drive_hostile='exec /tests/hostile_drive'
+run_script hostile "$drive_hostile /usr/bin/dormouse-vmm /tests/hostile.Image /var/lib/dormouse/t"
+# Sanitized VMMs; a small console is filled sooner. The address sanitizer needs what a jail takes.
+run_script hostile-ubsan "export CONSOLE_LIMIT=16384
+$drive_hostile /tests/dormouse-vmm /tests/hostile.Image /var/lib/dormouse/t"
+run_script hostile-asan "export CONSOLE_LIMIT=16384 ASAN_OPTIONS=detect_leaks=0
+$drive_hostile /tests/dormouse-vmm /tests/hostile.Image /var/lib/dormouse/t --no-jail"
+run_script lockdown 'exec /tests/lockdown_drive /usr/bin/dormouse-vmm /tests/dormouse-vmm-debug /tests/hostile.Image /var/lib/dormouse/t'
 
 for name; do
     case $name in
@@ -52,9 +60,19 @@ for name; do
         suite soak 7200 "$vm/guest_soak=/tests/guest_soak" "$vm/root.img=/tests/root.img" \
             "$vm/run-soak=/tests/run"
         ;;
-    hostile)
-        suite hostile 400 "$vm/hostile_drive=/tests/hostile_drive" \
-            "$vm/hostile.Image=/tests/hostile.Image" "$vm/run-hostile=/tests/run"
+    hostile | hostile-ubsan | hostile-asan)
+        more=()
+        [ "$name" = hostile ] || more=("$build/debug/dormouse-vmm-${name#hostile-}=/tests/dormouse-vmm")
+        if [ "$name" = hostile-asan ]; then
+            for lib in "$build"/debug/lib/*; do more+=("$lib=/tests/lib/${lib##*/}"); done
+        fi
+        suite "$name" 600 "$vm/hostile_drive=/tests/hostile_drive" ${more[@]+"${more[@]}"} \
+            "$vm/hostile.Image=/tests/hostile.Image" "$vm/run-$name=/tests/run"
+        ;;
+    lockdown)
+        suite lockdown 600 "$vm/lockdown_drive=/tests/lockdown_drive" \
+            "$build/debug/dormouse-vmm-debug=/tests/dormouse-vmm-debug" \
+            "$vm/hostile.Image=/tests/hostile.Image" "$vm/run-lockdown=/tests/run"
         ;;
     *)
         echo "error: no suite '$name'" >&2

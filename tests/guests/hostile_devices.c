@@ -10,7 +10,7 @@ static const uint64_t windows[] = {VIRTIO(0), VIRTIO(1), VIRTIO(2), VIRTIO(3),
 static void odd_accesses(void)
 {
     for (unsigned w = 0; w < WINDOWS; w++) {
-        for (uint64_t off = 0; off < 0x220; off += off < 0x100 ? 1 : 3) {
+        for (uint64_t off = 0; off < 0x220; off += off < 0x100 ? 1 : 5) {
             uint64_t a = PLAIN(windows[w]) + off;
             /* Not the console's data register, nor what a read changes. */
             bool print_it = windows[w] == UART && off < 8;
@@ -394,7 +394,7 @@ static void rng_flood(void)
 
 static void console_flood(void)
 {
-    for (unsigned i = 0; i < 80000; i += 2)
+    for (unsigned i = 0; i < 40000; i += 2)
         write8(UART, i % 100 == 98 ? '\n' : (uint8_t)('a' + i % 26));
     for (unsigned i = 0; i < 256; i++) /* what is no text */
         write8(UART, (uint8_t)i);
