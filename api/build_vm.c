@@ -12,15 +12,22 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "../hypervisor/base/fd.h"
 #include "../hypervisor/base/mem.h"
+#include "../hypervisor/base/num.h"
 
 #define CMDLINE         "console=ttyAMA0 quiet panic=-1"
 #define BOOT_LIMIT_MS   120000
 #define STEP_LIMIT_MS   3600000 /* one instruction of the Dockerfile */
 #define START_LIMIT_MS  300000
-#define LISTEN_LIMIT_MS 60000 /* without a ready hook: until a port is open */
+#define LISTEN_LIMIT_MS 180000 /* without a ready hook: until a port is open */
 #define PROBE_MS        25
-#define REQUEST_MAX     (GP_BODY_MAX - 4096u)
+#define PROBE_MAX_MS    1000 /* the longer it takes, the less often: a probe costs an idle guest \
+                              */
+#define LISTEN_PORTS 4u
+#define CALM_MS      4000 /* under 1/CALM_PART of a CPU for so long: it has settled */
+#define CALM_PART    10u
+#define REQUEST_MAX  (GP_BODY_MAX - 4096u)
 
 static void on_log(void *ctx, const struct gp_line *line)
 {
@@ -348,14 +355,44 @@ static int app_gone(struct build *b, struct err *e)
                    b->log.last[0] ? "; its last line: " : "", b->log.last);
 }
 
+/* CPU time the machine has had, in microseconds, or 0. */
+static uint64_t cpu_usec(const struct vmm *v)
+{
+    char path[80];
+    AUTO_FREE char *text = NULL;
+    uint64_t usec = 0;
+    snprintf(path, sizeof path, "/sys/fs/cgroup/dormouse/vm%u/cpu.stat", v->slot);
+    if (fd_read_file(AT_FDCWD, path, 4096, &text, NULL, NULL) == 0 &&
+        strncmp(text, "usage_usec ", 11) == 0 &&
+        parse_u64n(text + 11, strcspn(text + 11, "\n"), 0, UINT64_MAX, &usec))
+        return usec;
+    return 0;
+}
+
+struct calm { /* a machine that does nothing for a while has nothing left to start */
+    uint64_t since, usec;
+};
+
+static bool is_calm(struct calm *c, const struct vmm *v)
+{
+    uint64_t now = now_ns();
+    if (c->since && now - c->since < CALM_MS * NS_PER_MS)
+        return false;
+    uint64_t usec = cpu_usec(v), used = usec - c->usec;
+    bool calm = c->since && usec && used * 1000 * CALM_PART < now - c->since;
+    *c = (struct calm){now, usec};
+    return calm;
+}
+
 /* Without a ready hook: until one of its ports is open. */
 static int wait_listen(struct build *b, struct err *e)
 {
     static const uint16_t usual[] = {8080};
     const uint16_t *ports = b->df.nports ? b->df.ports : usual;
-    size_t n = b->df.nports ? b->df.nports : 1;
-    uint64_t end = deadline_ms(LISTEN_LIMIT_MS);
-    while (now_ns() < end) {
+    size_t n = b->df.nports ? MIN(b->df.nports, LISTEN_PORTS) : 1;
+    uint64_t begin = now_ns(), end = deadline_ms(LISTEN_LIMIT_MS);
+    struct calm calm = {.since = 0};
+    while (now_ns() < end && !is_calm(&calm, b->vmm)) {
         for (size_t i = 0; i < n; i++) {
             if (listens(b, ports[i])) {
                 buildlog_say(&b->log, "the application listens on port %u", ports[i]);
@@ -363,7 +400,8 @@ static int wait_listen(struct build *b, struct err *e)
             }
         }
         /* The machine's own news are served meanwhile. */
-        uint64_t pause = deadline_ms(PROBE_MS);
+        uint64_t waited = (now_ns() - begin) / NS_PER_MS;
+        uint64_t pause = deadline_ms(MIN(PROBE_MS + waited / 20, PROBE_MAX_MS));
         int r = 0;
         while (r == 0 && !b->vmm->app_ended)
             r = vmm_pump(b->vmm, pause, e);
@@ -372,9 +410,9 @@ static int wait_listen(struct build *b, struct err *e)
     }
     buildlog_say(
         &b->log,
-        "nothing listens on port %u after %d s: the snapshot is taken as it is. Enable "
-        "the ready hook to choose the moment.",
-        ports[0], LISTEN_LIMIT_MS / 1000);
+        "nothing listens on port %u and the application %s: the snapshot is taken as it "
+        "is. Enable the ready hook to choose the moment.",
+        ports[0], now_ns() < end ? "is idle" : "took long enough");
     return 0;
 }
 
