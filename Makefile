@@ -199,7 +199,7 @@ $(B)/debug/dormouse-vmm-asan: $(call objects,asan64,$(VMM_SRC) hypervisor/debug.
 	$(Q)$(CC_asan64) $(SAN) -Wl,--disable-new-dtags,-rpath,/tests/lib,--dynamic-linker=/tests/lib/ld-linux-aarch64.so.1 \
 		-o $@ $^ $(B)/sysroot/usr/lib/aarch64-linux-gnu/lib{fdt,uring}.a -lpthread
 	$(Q)for lib in ld-linux-aarch64.so.1 libc.so.6 libm.so.6 libgcc_s.so.1 libasan.so.8 \
-		libubsan.so.1; do cp $$($(CC_asan64) -print-file-name=$$lib) $(@D)/lib/ || exit 1; done
+		libubsan.so.1 libstdc++.so.6; do cp $$($(CC_asan64) -print-file-name=$$lib) $(@D)/lib/ || exit 1; done
 $(B)/asan64/linux: | $(B)/musl.stamp $(B)/sysroot.stamp
 	@mkdir -p $(@D)
 	@cd $(@D) && for h in asm asm-generic linux liburing liburing.h libfdt.h libfdt_env.h fdt.h; do \
