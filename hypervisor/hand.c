@@ -221,6 +221,8 @@ int hand_start(struct hand *h, struct err *e)
     h->hooks.ctx = h;
     h->hooks.watch = h->o.save ? h->o.save_after : NULL;
     h->hooks.seen = on_seen;
-    return h->o.restore ? machine_restore(vm, &h->m, &h->fds, &h->hooks, e)
-                        : machine_boot(vm, &h->m, &h->fds, &h->hooks, e);
+    int r = h->o.restore ? machine_restore(vm, &h->m, &h->fds, &h->hooks, e)
+                         : machine_boot(vm, &h->m, &h->fds, &h->hooks, e);
+    machine_fds_close(&h->fds);
+    return r;
 }

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -62,55 +63,6 @@ static const char usage[] =
     "Exit status: 0 power-off or saved, 3 guest asked for a reset, 4 guest fault,\n"
     "1 other failure, 2 wrong arguments.\n";
 
-enum option_id {
-    OPT_VCPUS = 256,
-    OPT_RUN,
-    OPT_RESTORE,
-    OPT_KERNEL,
-    OPT_INITRD,
-    OPT_CMDLINE,
-    OPT_MEM,
-    OPT_DISK,
-    OPT_TAP,
-    OPT_RNG,
-    OPT_BALLOON,
-    OPT_CONSOLE,
-    OPT_SAVE,
-    OPT_SAVE_AFTER,
-    OPT_DIFF,
-    OPT_UID,
-    OPT_NO_JAIL,
-    OPT_NO_FILTER,
-    OPT_HELP,
-    OPT_VERSION,
-};
-
-static const struct option long_options[] = {
-    {"vcpus", required_argument, NULL, OPT_VCPUS},
-    {"run", no_argument, NULL, OPT_RUN},
-    {"restore", required_argument, NULL, OPT_RESTORE},
-    {"kernel", required_argument, NULL, OPT_KERNEL},
-    {"initrd", required_argument, NULL, OPT_INITRD},
-    {"cmdline", required_argument, NULL, OPT_CMDLINE},
-    {"mem", required_argument, NULL, OPT_MEM},
-    {"disk", required_argument, NULL, OPT_DISK},
-    {"tap", required_argument, NULL, OPT_TAP},
-    {"rng", no_argument, NULL, OPT_RNG},
-    {"balloon", no_argument, NULL, OPT_BALLOON},
-    {"console", required_argument, NULL, OPT_CONSOLE},
-    {"save", required_argument, NULL, OPT_SAVE},
-    {"save-after-line", required_argument, NULL, OPT_SAVE_AFTER},
-    {"diff", no_argument, NULL, OPT_DIFF},
-    {"uid", required_argument, NULL, OPT_UID},
-    {"no-jail", no_argument, NULL, OPT_NO_JAIL},
-#ifdef DORMOUSE_DEBUG
-    {"no-filter", no_argument, NULL, OPT_NO_FILTER},
-#endif
-    {"help", no_argument, NULL, OPT_HELP},
-    {"version", no_argument, NULL, OPT_VERSION},
-    {NULL, 0, NULL, 0},
-};
-
 struct options {
     bool by_hand, no_jail, no_filter;
     uint64_t uid;
@@ -135,94 +87,83 @@ static int usage_error(struct err *e, const char *what, const char *value)
     return err_hint(e, "see dormouse-vmm --help");
 }
 
-static int parse_option(struct options *o, int id, struct err *e)
+/* Where an option's text or flag goes. Those with a letter are cases of parse_option(). */
+static const struct known {
+    const char *name;
+    int has_arg;
+    char letter;
+    size_t field;
+} known[] = {
+    {"run", 0, 0, offsetof(struct options, by_hand)},
+    {"restore", 1, 0, offsetof(struct options, hand.restore)},
+    {"kernel", 1, 0, offsetof(struct options, hand.kernel)},
+    {"initrd", 1, 0, offsetof(struct options, hand.initrd)},
+    {"cmdline", 1, 0, offsetof(struct options, hand.cmdline)},
+    {"tap", 1, 0, offsetof(struct options, hand.tap)},
+    {"rng", 0, 0, offsetof(struct options, hand.rng)},
+    {"balloon", 0, 0, offsetof(struct options, hand.balloon)},
+    {"console", 1, 0, offsetof(struct options, hand.console)},
+    {"save", 1, 0, offsetof(struct options, hand.save)},
+    {"save-after-line", 1, 0, offsetof(struct options, hand.save_after)},
+    {"diff", 0, 0, offsetof(struct options, hand.diff)},
+    {"no-jail", 0, 0, offsetof(struct options, no_jail)},
+    {"vcpus", 1, 'c', 0},
+    {"mem", 1, 'm', 0},
+    {"disk", 1, 'd', 0},
+    {"uid", 1, 'u', 0},
+    {"help", 0, 'h', 0},
+    {"version", 0, 'v', 0},
+};
+
+static int parse_option(struct options *o, const struct known *k, struct err *e)
 {
     struct hand_options *h = &o->hand;
     uint64_t n;
-    switch (id) {
-    case OPT_VCPUS:
+    switch (k->letter) {
+    case 0:
+        if (k->has_arg)
+            *(const char **)((char *)o + k->field) = optarg;
+        else
+            *(bool *)((char *)o + k->field) = true;
+        return 0;
+    case 'c':
         if (!parse_u64(optarg, 1, CTL_VCPUS_MAX, &n))
             return usage_error(e, "--vcpus wants 1 to 16, not", optarg);
         h->vcpus = (unsigned)n;
         return 0;
-    case OPT_RUN:
-        o->by_hand = true;
-        return 0;
-    case OPT_RESTORE:
-        o->by_hand = true;
-        h->restore = optarg;
-        return 0;
-    case OPT_KERNEL:
-        h->kernel = optarg;
-        return 0;
-    case OPT_INITRD:
-        h->initrd = optarg;
-        return 0;
-    case OPT_CMDLINE:
-        h->cmdline = optarg;
-        return 0;
-    case OPT_MEM:
+    case 'm':
         if (!parse_size(optarg, &h->mem_bytes))
             return usage_error(e, "--mem wants a size like 256M, not", optarg);
         return 0;
-    case OPT_DISK:
+    case 'd':
         if (h->ndisks == CTL_DISKS_MAX)
             return usage_error(e, "too many disks at", optarg);
         h->disks[h->ndisks++] = optarg;
         return 0;
-    case OPT_TAP:
-        h->tap = optarg;
-        return 0;
-    case OPT_RNG:
-        h->rng = true;
-        return 0;
-    case OPT_BALLOON:
-        h->balloon = true;
-        return 0;
-    case OPT_CONSOLE:
-        h->console = optarg;
-        return 0;
-    case OPT_SAVE:
-        h->save = optarg;
-        return 0;
-    case OPT_SAVE_AFTER:
-        h->save_after = optarg;
-        return 0;
-    case OPT_DIFF:
-        h->diff = true;
-        return 0;
-    case OPT_UID:
+    case 'u':
         if (!parse_u64(optarg, 1, UINT32_MAX - 1, &o->uid))
             return usage_error(e, "--uid wants a user number, not", optarg);
         return 0;
-    case OPT_NO_JAIL:
-        o->no_jail = true;
-        return 0;
-    case OPT_NO_FILTER:
-        o->no_filter = true;
-        return 0;
-    case OPT_HELP:
+    case 'h':
         fputs(usage, stdout);
         exit(0);
-    case OPT_VERSION:
+    default:
         printf("dormouse-vmm %s (%u + %u system calls)\n", DORMOUSE_VERSION,
                seccomp_count(SECCOMP_VCPU), seccomp_count(SECCOMP_IO));
         exit(0);
-    default:
-        return usage_error(e, "unknown option or missing value near", "--");
     }
 }
 
 static int parse_args(struct options *o, int argc, char **argv, struct err *e)
 {
+    struct option longs[ARRAY_LEN(known) + 1] = {{NULL, 0, NULL, 0}};
     int id;
     opterr = 0;
-    while ((id = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
-        if (id == '?') {
-            const char *last = argv[optind - 1];
-            return usage_error(e, "unknown option or missing value:", last);
-        }
-        int r = parse_option(o, id, e);
+    for (unsigned i = 0; i < ARRAY_LEN(known); i++)
+        longs[i] = (struct option){known[i].name, known[i].has_arg, NULL, (int)i + 256};
+    while ((id = getopt_long(argc, argv, "", longs, NULL)) != -1) {
+        int r = id < 256 ? usage_error(e, "unknown option or missing value:", argv[optind - 1])
+                         : parse_option(o, &known[id - 256], e);
         if (r < 0)
             return r;
     }
