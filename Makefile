@@ -60,6 +60,10 @@ CLI_API := arn conn digest http1 http1_write sigv4 sigv4_canon sigv4_sign urlenc
 CLI_SRC := $(patsubst %,hypervisor/base/%.c,buf crc32c err fd) $(CLI_API:%=api/%.c) \
 	$(CLI:%=tools/cli/%.c)
 CLI_LIBS := -lmbedtls -lmbedx509 -lmbedcrypto -ljansson -lllhttp -lz -lm -lpthread
+# Tools for looking at snapshots, on this machine.
+SNAPTOOLS := snapdump snapdiff snapmap
+SNAPTOOL_SRC := $(patsubst %,hypervisor/base/%.c,buf crc32c err fd) tools/snapnames.c tools/snapview.c \
+	$(patsubst %,snapshot/%.c,devstate io memscan snapcheck snapfile snapstate)
 API_LIBS := -lmbedtls -lmbedx509 -lmbedcrypto -lsqlite3 -ljansson -lllhttp -lz -lm -lpthread
 
 # What the unit tests and fuzz targets may use, besides the api and snapshot folders: the parts
@@ -149,7 +153,7 @@ PROGRAMS := $(addprefix $(B)/arm64/,dormouse-vmm dormouse-init dormoused dormous
 
 ## all: build every program, the guest and the appliance
 .PHONY: all
-all: $(PROGRAMS) $(B)/native/dormouse $(B)/appliance.stamp $(B)/bases.stamp
+all: $(PROGRAMS) $(B)/native/dormouse $(SNAPTOOLS:%=$(B)/native/%) $(B)/appliance.stamp $(B)/bases.stamp
 	@printf '\nBuilt. Next: make demo   (or: make help)\n'
 
 ## deps: install what the build needs (Debian 12 and 13)
@@ -221,6 +225,13 @@ $(B)/native/dormouse: $(call objects,native,$(CLI_SRC))
 	$(call say,LINK,"dormouse for this machine")
 	@mkdir -p $(@D)
 	$(Q)$(CC_native) -pie $(LINK) -o $@ $^ -L$(B)/sysroot-native/lib $(CLI_LIBS)
+define snaptool_rule
+$(B)/native/$(1): $(call objects,native,tools/$(1).c $(SNAPTOOL_SRC))
+	$$(call say,LINK,$(1))
+	@mkdir -p $$(@D)
+	$$(Q)$$(CC_native) -pie $$(LINK) -o $$@ $$^
+endef
+$(foreach t,$(SNAPTOOLS),$(eval $(call snaptool_rule,$(t))))
 $(B)/arm64/%: $(B)/link/%
 	$(strip_to)
 

@@ -4,34 +4,46 @@
  * devices, and what the pages are. For people; the file is not trusted.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <getopt.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "../hypervisor/base/crc32c.h"
-#include "../hypervisor/base/fd.h"
 #include "../hypervisor/base/mem.h"
 #include "../hypervisor/base/num.h"
 #include "../snapshot/devstate.h"
-#include "../snapshot/memscan.h"
-#include "../snapshot/snapfile.h"
-#include "../snapshot/snapstate.h"
+#include "snapview.h"
 
 static const char usage[] =
-    "Usage: snapdump [options] FILE\n"
+    "NAME\n"
+    "  snapdump - what is in a snapshot file\n"
     "\n"
-    "  --registers   the registers of each vCPU and the words of the GIC\n"
-    "  --pages       what the pages are: distinct, repeated, nearly empty, where they lie\n"
+    "SYNOPSIS\n"
+    "  snapdump [OPTION]... FILE\n"
+    "\n"
+    "DESCRIPTION\n"
+    "  Prints the header, the sections and the devices of an image (images/*/mem.snap) or a\n"
+    "  session (vms/*/mem.snap.*). The format is described in docs/snapshot-format.md.\n"
+    "\n"
+    "OPTIONS\n"
+    "  --registers   the registers of each vCPU and the words of the interrupt controller\n"
+    "  --pages       what the pages are and what makes the file big: kinds of content,\n"
+    "                repetitions, where in memory they lie\n"
+    "  --image FILE  the image below a session: tells changed pages from new ones\n"
     "  --runs        each run of pages\n"
     "  --verify      read all pages and compare their checksums\n"
-    "  --help\n"
+    "  --help        this text\n"
     "\n"
-    "Exit status: 0 good, 1 damaged or unreadable, 2 wrong arguments.\n";
+    "EXIT STATUS\n"
+    "  0 good, 1 damaged or unreadable, 2 wrong arguments\n"
+    "\n"
+    "SEE ALSO\n"
+    "  snapdiff, snapmap\n";
 
 struct options {
     bool registers, pages, runs, verify;
-    const char *file;
+    const char *file, *image;
 };
 
 static void print_id(const char *name, const uint8_t id[SNAP_ID])
@@ -42,10 +54,17 @@ static void print_id(const char *name, const uint8_t id[SNAP_ID])
     printf("\n");
 }
 
+static const char *section_name(uint32_t type)
+{
+    return type == SNAP_SECTION_STATE   ? "device state"
+           : type == SNAP_SECTION_INDEX ? "page index"
+                                        : "unknown";
+}
+
 static void print_header(const struct snap_info *s)
 {
-    printf("%-12s %s, version %u\n", "kind", s->flags & SNAP_FULL ? "image" : "session",
-           s->version);
+    printf("%-12s %s, version %u%s\n", "kind", s->flags & SNAP_FULL ? "image" : "session",
+           s->version, s->flags & SNAP_SEALED ? ", sealed" : "");
     print_id("id", s->id);
     if (!(s->flags & SNAP_FULL))
         print_id("image", s->parent);
@@ -61,131 +80,24 @@ static void print_header(const struct snap_info *s)
            (unsigned long long)s->data_off);
     for (unsigned i = 0; i < s->nsections; i++) {
         const struct snap_section *x = &s->sections[i];
-        printf("%-12s type %u at %llu, %llu bytes, crc %08x\n", i ? "" : "sections", x->type,
-               (unsigned long long)x->off, (unsigned long long)x->len, x->crc);
+        printf("%-12s %u, %s, at %llu, %llu bytes, crc %08x\n", i ? "" : "sections", x->type,
+               section_name(x->type), (unsigned long long)x->off, (unsigned long long)x->len,
+               x->crc);
     }
 }
 
-/* Names of system registers by op0, op1, crn, crm, op2 (ARM DDI 0487, D24). */
-static const struct {
-    uint16_t op;
-    const char *name;
-} sysregs[] = {
-#define OP(op0, op1, crn, crm, op2) (op0) << 14 | (op1) << 11 | (crn) << 7 | (crm) << 3 | (op2)
-    {OP(3, 0, 0, 0, 0), "MIDR_EL1"},
-    {OP(3, 0, 0, 0, 6), "REVIDR_EL1"},
-    {OP(3, 0, 0, 4, 0), "ID_AA64PFR0_EL1"},
-    {OP(3, 0, 0, 4, 1), "ID_AA64PFR1_EL1"},
-    {OP(3, 0, 0, 4, 4), "ID_AA64ZFR0_EL1"},
-    {OP(3, 0, 0, 5, 0), "ID_AA64DFR0_EL1"},
-    {OP(3, 0, 0, 6, 0), "ID_AA64ISAR0_EL1"},
-    {OP(3, 0, 0, 6, 1), "ID_AA64ISAR1_EL1"},
-    {OP(3, 0, 0, 6, 2), "ID_AA64ISAR2_EL1"},
-    {OP(3, 0, 0, 7, 0), "ID_AA64MMFR0_EL1"},
-    {OP(3, 0, 0, 7, 1), "ID_AA64MMFR1_EL1"},
-    {OP(3, 0, 0, 7, 2), "ID_AA64MMFR2_EL1"},
-    {OP(3, 0, 1, 0, 0), "SCTLR_EL1"},
-    {OP(3, 0, 1, 0, 1), "ACTLR_EL1"},
-    {OP(3, 0, 1, 0, 2), "CPACR_EL1"},
-    {OP(3, 0, 2, 0, 0), "TTBR0_EL1"},
-    {OP(3, 0, 2, 0, 1), "TTBR1_EL1"},
-    {OP(3, 0, 2, 0, 2), "TCR_EL1"},
-    {OP(3, 0, 5, 1, 0), "AFSR0_EL1"},
-    {OP(3, 0, 5, 1, 1), "AFSR1_EL1"},
-    {OP(3, 0, 5, 2, 0), "ESR_EL1"},
-    {OP(3, 0, 6, 0, 0), "FAR_EL1"},
-    {OP(3, 0, 7, 4, 0), "PAR_EL1"},
-    {OP(3, 0, 10, 2, 0), "MAIR_EL1"},
-    {OP(3, 0, 10, 3, 0), "AMAIR_EL1"},
-    {OP(3, 0, 12, 0, 0), "VBAR_EL1"},
-    {OP(3, 0, 13, 0, 1), "CONTEXTIDR_EL1"},
-    {OP(3, 0, 13, 0, 4), "TPIDR_EL1"},
-    {OP(3, 0, 14, 1, 0), "CNTKCTL_EL1"},
-    {OP(3, 2, 0, 0, 0), "CSSELR_EL1"},
-    {OP(2, 0, 0, 2, 2), "MDSCR_EL1"},
-    {OP(3, 1, 0, 0, 1), "CLIDR_EL1"},
-    {OP(3, 3, 0, 0, 1), "CTR_EL0"},
-    {OP(3, 3, 13, 0, 2), "TPIDR_EL0"},
-    {OP(3, 3, 13, 0, 3), "TPIDRRO_EL0"},
-    {OP(3, 3, 14, 2, 1), "CNTP_CTL_EL0"},
-    {OP(3, 3, 14, 2, 2), "CNTP_CVAL_EL0"},
-    {OP(3, 3, 14, 3, 1), "CNTV_CTL_EL0"},
-    /* KVM's number for CNTV_CVAL is that of CNTVCT, by an old mistake. */
-    {OP(3, 3, 14, 0, 2), "CNTV_CVAL_EL0"},
-};
+/* ---- device state ---- */
 
-/* KVM register ids: linux/Documentation/virt/kvm/api.rst, KVM_SET_ONE_REG. */
-#define REG_KIND(id)  ((id) >> 16 & 0xfff)
-#define KIND_CORE     0x010u
-#define KIND_DEMUX    0x011u
-#define KIND_SYSREG   0x013u
-#define KIND_FIRMWARE 0x014u
-#define KIND_SVE      0x015u
-#define KIND_BITMAP   0x016u
-
-static void core_name(unsigned n, char *ret, size_t size)
-{
-    static const char *const special[] = {"SP_EL0", "PC", "PSTATE", "SP_EL1", "ELR_EL1"};
-    static const char *const spsr[] = {"SPSR_EL1", "SPSR_abt", "SPSR_und", "SPSR_irq",
-                                       "SPSR_fiq"};
-    /* In units of 32 bits from the start of struct kvm_regs. */
-    if (n < 62)
-        snprintf(ret, size, "X%u", n / 2);
-    else if (n < 72)
-        snprintf(ret, size, "%s", special[(n - 62) / 2]);
-    else if (n < 82)
-        snprintf(ret, size, "%s", spsr[(n - 72) / 2]);
-    else if (n < 84 + 128)
-        snprintf(ret, size, "V%u", (n - 84) / 4);
-    else
-        snprintf(ret, size, "%s", n == 212 ? "FPSR" : "FPCR");
-}
-
-static void reg_name(uint64_t id, char *ret, size_t size)
-{
-    unsigned n = (unsigned)(id & 0xffff);
-    switch (REG_KIND(id)) {
-    case KIND_CORE:
-        core_name(n, ret, size);
-        return;
-    case KIND_SYSREG:
-        for (unsigned i = 0; i < ARRAY_LEN(sysregs); i++) {
-            if (sysregs[i].op == n) {
-                snprintf(ret, size, "%s", sysregs[i].name);
-                return;
-            }
-        }
-        snprintf(ret, size, "S%u_%u_C%u_C%u_%u", n >> 14, n >> 11 & 7, n >> 7 & 15, n >> 3 & 15,
-                 n & 7);
-        return;
-    case KIND_DEMUX:
-        snprintf(ret, size, "CCSIDR[%u]", n & 0xff);
-        return;
-    case KIND_FIRMWARE:
-        snprintf(ret, size, "firmware %u", n);
-        return;
-    case KIND_BITMAP:
-        snprintf(ret, size, "firmware bitmap %u", n);
-        return;
-    case KIND_SVE:
-        snprintf(ret, size, "SVE %04x", n);
-        return;
-    default:
-        snprintf(ret, size, "%llx", (unsigned long long)id);
-    }
-}
-
-static int print_registers(const struct dstate_reader *block, struct err *e)
+static int print_registers(const void *data, size_t len, struct err *e)
 {
     struct snap_reg reg;
-    const void *data;
-    size_t len, pos = 0;
-    int r = dr_bytes(block, SNAP_VCPU_REGS, &data, &len, e);
-    while (r >= 0 && (r = snap_next_reg(data, len, &pos, &reg, e)) > 0) {
+    size_t pos = 0;
+    int r;
+    while ((r = snap_next_reg(data, len, &pos, &reg, e)) > 0) {
         const uint8_t *v = reg.value;
         char name[40];
-        reg_name(reg.id, name, sizeof name);
-        printf("    %-18s ", name);
+        view_reg_name(reg.id, name, sizeof name);
+        printf("      %-18s ", name);
         for (unsigned i = reg.size; i-- > 0;)
             printf("%02x", v[i]);
         printf("\n");
@@ -193,36 +105,67 @@ static int print_registers(const struct dstate_reader *block, struct err *e)
     return r;
 }
 
-static int print_gic(const struct dstate_reader *block, struct err *e)
+static int print_gic(const void *data, size_t len, struct err *e)
 {
-    static const char *const groups[] = {"?", "GICD", "GICC", "?", "?", "GICR", "ICC"};
     struct snap_gic_word w;
-    const void *data;
-    size_t len, pos = 0;
-    int r = dr_bytes(block, SNAP_GIC_WORDS, &data, &len, e);
-    while (r >= 0 && (r = snap_next_gic_word(data, len, &pos, &w, e)) > 0)
-        printf("    %s vCPU %u %05x = %llx\n", groups[w.group < 7 ? w.group : 0], w.vcpu,
-               w.offset, (unsigned long long)w.value);
+    size_t pos = 0;
+    int r;
+    while ((r = snap_next_gic_word(data, len, &pos, &w, e)) > 0) {
+        char name[40];
+        view_gic_name(&w, name, sizeof name);
+        printf("      vCPU %-3u %-22s %llx\n", w.vcpu, name, (unsigned long long)w.value);
+    }
     return r;
 }
 
-static int print_fields(const struct dstate_reader *block, struct err *e)
+static void print_queue(const uint8_t *p)
+{
+    printf("%u entries, %s, next %u, descriptors %llx, driver %llx, device %llx", get_le16(p),
+           get_le16(p + 2) ? "ready" : "not ready", get_le16(p + 4),
+           (unsigned long long)get_le64(p + 8), (unsigned long long)get_le64(p + 16),
+           (unsigned long long)get_le64(p + 24));
+}
+
+static void print_value(uint32_t tag, uint16_t id, const uint8_t *p, size_t len)
+{
+    if (len == 4)
+        printf("0x%x", get_le32(p));
+    else if (len == 8 && !(tag == SNAP_TAG_MACHINE && id == SNAP_MACHINE_DEVS))
+        printf("0x%llx", (unsigned long long)get_le64(p));
+    else if (view_is_virtio(tag) && id >= 8 && id < 64 && len == 32)
+        print_queue(p);
+    else if (tag == SNAP_TAG_MACHINE && id == SNAP_MACHINE_DEVS)
+        for (size_t i = 0; i + 8 <= len; i += 8) {
+            char name[5];
+            view_tag(get_le32(p + i), name);
+            printf("%s%s %u", i ? ", " : "", name, get_le32(p + i + 4));
+        }
+    else {
+        printf("%zu bytes", len);
+        for (size_t i = 0; i < MIN(len, (size_t)24); i++)
+            printf("%s%02x", i % 8 ? "" : " ", p[i]);
+        printf("%s", len > 24 ? " …" : "");
+    }
+}
+
+static int print_block(const struct dstate_reader *block, bool registers, struct err *e)
 {
     const void *data;
     size_t pos = 0, len;
     uint16_t id;
     int r;
     while ((r = dr_next_field(block, &pos, &id, &data, &len, e)) > 0) {
-        const uint8_t *p = data;
-        printf("    field %-4u %5zu bytes ", id, len);
-        if (len == 4)
-            printf(" 0x%x", get_le32(p));
-        else if (len == 8)
-            printf(" 0x%llx", (unsigned long long)get_le64(p));
-        else
-            for (size_t i = 0; i < MIN(len, (size_t)32); i++)
-                printf("%s%02x", i % 8 ? "" : " ", p[i]);
-        printf("%s\n", len > 32 ? " …" : "");
+        bool list = (block->tag == SNAP_TAG_VCPU && id == SNAP_VCPU_REGS) ||
+                    (block->tag == SNAP_TAG_GIC && id == SNAP_GIC_WORDS);
+        char name[40];
+        view_field_name(block->tag, id, name, sizeof name);
+        printf("    %-18s ", name);
+        print_value(block->tag, id, data, len);
+        printf("\n");
+        if (list && registers &&
+            (r = block->tag == SNAP_TAG_GIC ? print_gic(data, len, e)
+                                            : print_registers(data, len, e)) < 0)
+            return r;
     }
     return r;
 }
@@ -234,19 +177,11 @@ static int print_state(const struct snap_file *f, const struct options *o, struc
     int r;
     printf("device state\n");
     while ((r = dr_next(f->state, f->state_len, &pos, &block, e)) > 0) {
-        bool vcpu = block.tag == SNAP_TAG_VCPU, gic = block.tag == SNAP_TAG_GIC;
-        char tag[5] = {0};
-        for (unsigned i = 0; i < 4; i++) {
-            char c = (char)(block.tag >> 8 * i);
-            tag[i] = c >= ' ' && c <= '~' ? c : '?';
-        }
-        printf("  %s %u, version %u, %zu bytes\n", tag, block.instance, block.version,
-               block.len);
-        if (vcpu || gic)
-            r = !o->registers ? 0 : vcpu ? print_registers(&block, e) : print_gic(&block, e);
-        else
-            r = print_fields(&block, e);
-        if (r < 0)
+        char tag[5];
+        view_tag(block.tag, tag);
+        printf("  %s %u: %s, version %u, %zu bytes\n", tag, block.instance,
+               view_device(block.tag), block.version, block.len);
+        if ((r = print_block(&block, o->registers, e)) < 0)
             return r;
     }
     return r;
@@ -262,24 +197,17 @@ static void print_runs(const struct snap_file *f)
     }
 }
 
-struct page_stats {
-    uint64_t *hashes;
-    size_t n;
-    uint64_t nearly_empty, text;
-    uint64_t by_region[64]; /* stored pages in each 64th of memory */
-};
+/* ---- pages ---- */
 
-static void look_at_page(struct page_stats *s, const uint8_t *p)
-{
-    unsigned set = 0, printable = 0;
-    for (unsigned i = 0; i < SNAP_PAGE; i++) {
-        set += p[i] != 0;
-        printable += (p[i] >= ' ' && p[i] <= '~') || p[i] == '\n' || p[i] == '\t';
-    }
-    s->nearly_empty += set < 64;
-    s->text += printable > SNAP_PAGE * 9 / 10;
-    s->hashes[s->n++] = (uint64_t)crc32c(0, p, SNAP_PAGE) << 32 | crc32c(1, p, SNAP_PAGE / 2);
-}
+#define REGIONS 64u
+
+struct stats {
+    uint64_t kinds[KINDS];
+    uint64_t region[REGIONS], region_kinds[REGIONS][KINDS];
+    uint64_t zeroed, same, changed, fresh, stored;
+    uint64_t kernel_page, kernel_bytes, kernel_stored;
+    uint64_t *hashes;
+};
 
 static int by_value(const void *a, const void *b)
 {
@@ -287,81 +215,165 @@ static int by_value(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-static void print_stats(struct page_stats *s, const struct snap_info *info)
+/* The boot header of the arm64 kernel (linux/Documentation/arch/arm64/booting.rst). */
+static void find_kernel(struct stats *s, const uint8_t *p, uint64_t page)
 {
-    uint64_t distinct = 0;
-    qsort(s->hashes, s->n, sizeof s->hashes[0], by_value);
-    for (size_t i = 0; i < s->n; i++)
-        distinct += i == 0 || s->hashes[i] != s->hashes[i - 1];
-    printf("stored pages %zu: %llu distinct, %llu with fewer than 64 bytes set, %llu text\n",
-           s->n, (unsigned long long)distinct, (unsigned long long)s->nearly_empty,
-           (unsigned long long)s->text);
-    for (unsigned i = 0; i < 64; i++) {
-        uint64_t part = info->mem_bytes / 64;
-        if (s->by_region[i])
-            printf("  0x%09llx %6llu KiB of %llu\n",
-                   (unsigned long long)(info->mem_base + part * i),
-                   (unsigned long long)s->by_region[i] * 4, (unsigned long long)part >> 10);
+    if (s->kernel_bytes == 0 && memcmp(p + 56, "ARM\x64", 4) == 0 && get_le64(p + 16) &&
+        get_le64(p + 16) < 256ull << 20) {
+        s->kernel_page = page;
+        s->kernel_bytes = get_le64(p + 16);
     }
 }
 
-static int print_pages(const struct snap_file *f, int fd, struct err *e)
+static int look_at_page(struct stats *s, const struct view *v, const struct view *image,
+                        uint64_t page, struct err *e)
 {
-    AUTO_FREE uint8_t *buf = malloc(SNAP_RUN_MAX * SNAP_PAGE);
-    struct page_stats s;
-    memset(&s, 0, sizeof s);
-    s.hashes = calloc(f->info.pages_stored + 1, sizeof s.hashes[0]);
-    int r = buf && s.hashes ? 0 : err_sys(e, ENOMEM, "look at the pages");
-    for (size_t i = 0; i < f->nruns && r == 0; i++) {
-        struct snap_run run = snap_run_at(f->index, i);
-        if (run.flags & SNAP_RUN_ZERO)
-            continue;
-        r = fd_pread_full(fd, buf, (size_t)run.count * SNAP_PAGE, run.off);
-        if (r < 0)
-            err_sys(e, -r, "read pages");
-        for (uint64_t k = 0; k < run.count && r == 0; k++) {
-            uint64_t region = (run.page + k) * 64 / (f->info.mem_bytes / SNAP_PAGE);
-            s.by_region[region]++;
-            look_at_page(&s, buf + k * SNAP_PAGE);
-        }
-    }
-    if (r == 0)
-        print_stats(&s, &f->info);
-    free(s.hashes);
-    return r;
-}
-
-static int dump(const struct options *o, struct err *e)
-{
-    struct snap_file f = SNAP_FILE_INIT;
-    AUTO_CLOSE int fd = open(o->file, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return err_sys(e, errno, "open '%s'", o->file);
-    int r = snap_open(&f, fd, NULL, e);
+    uint8_t p[SNAP_PAGE], below[SNAP_PAGE];
+    enum view_source from;
+    int r = view_page(v, NULL, page, p, &from, e);
     if (r < 0)
-        return err_wrap(e, "'%s'", o->file);
-    print_header(&f.info);
-    r = print_state(&f, o, e);
+        return r;
+    if (from == VIEW_IS_ZERO && !view_is_image(v))
+        s->zeroed++;
+    if (from != VIEW_FROM_FILE)
+        return 0;
+    enum page_kind kind = page_kind(p, &v->f.info);
+    uint64_t region = page * REGIONS / v->pages;
+    find_kernel(s, p, page);
+    s->kinds[kind]++;
+    s->region[region]++;
+    s->region_kinds[region][kind]++;
+    s->hashes[s->stored++] =
+        (uint64_t)crc32c(0, p, SNAP_PAGE) << 32 | crc32c(1, p, SNAP_PAGE / 2);
+    s->kernel_stored +=
+        s->kernel_bytes && (page - s->kernel_page) * SNAP_PAGE < s->kernel_bytes;
+    if (!image)
+        return 0;
+    r = view_page(image, NULL, page, below, &from, e);
+    if (r < 0)
+        return r;
+    if (from != VIEW_FROM_FILE)
+        s->fresh++;
+    else if (memcmp(p, below, SNAP_PAGE) == 0)
+        s->same++;
+    else
+        s->changed++;
+    return 0;
+}
+
+static double percent(uint64_t part, uint64_t whole)
+{
+    return whole ? 100.0 * (double)part / (double)whole : 0;
+}
+
+static void print_kinds(const struct stats *s)
+{
+    printf("stored pages by kind, the most first\n");
+    bool told[KINDS] = {false};
+    for (;;) {
+        int best = -1;
+        for (int k = 0; k < KINDS; k++) {
+            if (!told[k] && s->kinds[k] && (best < 0 || s->kinds[k] > s->kinds[best]))
+                best = k;
+        }
+        if (best < 0)
+            return;
+        told[best] = true;
+        printf("  %-13s %7llu pages %8llu KiB %5.1f %%  %s\n", kind_infos[best].name,
+               (unsigned long long)s->kinds[best], (unsigned long long)s->kinds[best] * 4,
+               percent(s->kinds[best], s->stored), kind_infos[best].what);
+    }
+}
+
+static void print_stats(struct stats *s, const struct view *v, const struct view *image)
+{
+    const struct snap_info *info = &v->f.info;
+    uint64_t distinct = 0, state = v->f.state_len, index = v->f.nruns * SNAP_RUN_BYTES;
+    qsort(s->hashes, s->stored, sizeof s->hashes[0], by_value);
+    for (uint64_t i = 0; i < s->stored; i++)
+        distinct += i == 0 || s->hashes[i] != s->hashes[i - 1];
+    print_kinds(s);
+    printf("of %llu stored pages %llu are distinct: %llu KiB are repetitions\n",
+           (unsigned long long)s->stored, (unsigned long long)distinct,
+           (unsigned long long)(s->stored - distinct) * 4);
+    if (s->kernel_bytes)
+        printf("kernel image at 0x%llx: %llu KiB of %llu are stored, %.1f %% of all\n",
+               (unsigned long long)(info->mem_base + s->kernel_page * SNAP_PAGE),
+               (unsigned long long)s->kernel_stored * 4,
+               (unsigned long long)s->kernel_bytes >> 10, percent(s->kernel_stored, s->stored));
+    if (!view_is_image(v))
+        printf("zero where the image has content: %llu pages\n", (unsigned long long)s->zeroed);
+    if (image)
+        printf("against the image: %llu changed, %llu where it has nothing, %llu the same\n",
+               (unsigned long long)s->changed, (unsigned long long)s->fresh,
+               (unsigned long long)s->same);
+    printf("bytes: %llu pages, %llu page index (%zu runs), %llu device state\n",
+           (unsigned long long)s->stored * SNAP_PAGE, (unsigned long long)index, v->f.nruns,
+           (unsigned long long)state);
+    printf("where they lie\n");
+    for (unsigned i = 0; i < REGIONS; i++) {
+        uint64_t part = info->mem_bytes / REGIONS;
+        int best = 0;
+        for (int k = 0; k < KINDS; k++)
+            best = s->region_kinds[i][k] > s->region_kinds[i][best] ? k : best;
+        if (s->region[i])
+            printf("  0x%09llx %7llu KiB of %llu, mostly %s\n",
+                   (unsigned long long)(info->mem_base + part * i),
+                   (unsigned long long)s->region[i] * 4, (unsigned long long)part >> 10,
+                   kind_infos[best].name);
+    }
+}
+
+static int print_pages(const struct view *v, const struct view *image, struct err *e)
+{
+    AUTO_FREE struct stats *s = calloc(1, sizeof *s);
+    AUTO_FREE uint64_t *hashes = calloc(v->f.info.pages_stored + 1, sizeof *hashes);
+    if (!s || !hashes)
+        return err_sys(e, ENOMEM, "look at the pages");
+    s->hashes = hashes;
+    for (uint64_t p = 0; p < v->pages; p++) {
+        int r = look_at_page(s, v, image, p, e);
+        if (r < 0)
+            return r;
+    }
+    print_stats(s, v, image);
+    return 0;
+}
+
+static int dump(const struct options *o, struct view *v, struct view *image, struct err *e)
+{
+    int r = view_open(v, o->file, e);
+    if (r == 0 && o->image)
+        r = view_open(image, o->image, e);
+    if (r == 0 && o->image)
+        r = snap_check_pair(&image->f.info, &v->f.info, e);
+    if (r < 0)
+        return r;
+    print_header(&v->f.info);
+    r = print_state(&v->f, o, e);
     if (r == 0 && o->runs)
-        print_runs(&f);
+        print_runs(&v->f);
     if (r == 0 && o->pages)
-        r = print_pages(&f, fd, e);
+        r = print_pages(v, o->image ? image : NULL, e);
     if (r == 0 && o->verify) {
-        r = snap_verify_data(&f, fd, e);
+        r = snap_verify_data(&v->f, v->fd, e);
         if (r == 0)
             printf("all pages are as they were written\n");
     }
-    snap_free(&f);
     return r;
 }
 
 int main(int argc, char **argv)
 {
-    static const struct option longs[] = {
-        {"registers", no_argument, NULL, 'r'}, {"pages", no_argument, NULL, 'p'},
-        {"runs", no_argument, NULL, 'u'},      {"verify", no_argument, NULL, 'v'},
-        {"help", no_argument, NULL, 'h'},      {NULL, 0, NULL, 0}};
+    static const struct option longs[] = {{"registers", no_argument, NULL, 'r'},
+                                          {"pages", no_argument, NULL, 'p'},
+                                          {"runs", no_argument, NULL, 'u'},
+                                          {"verify", no_argument, NULL, 'v'},
+                                          {"image", required_argument, NULL, 'i'},
+                                          {"help", no_argument, NULL, 'h'},
+                                          {NULL, 0, NULL, 0}};
     struct options o = {.file = NULL};
+    struct view v = {.fd = -1}, image = {.fd = -1};
     struct err e = ERR_INIT;
     int c;
     while ((c = getopt_long(argc, argv, "", longs, NULL)) != -1) {
@@ -375,17 +387,16 @@ int main(int argc, char **argv)
         o.pages |= c == 'p';
         o.runs |= c == 'u';
         o.verify |= c == 'v';
+        if (c == 'i')
+            o.image = optarg;
     }
     if (optind != argc - 1) {
-        fputs(usage, stderr);
+        fprintf(stderr, "snapdump: name one file; see snapdump --help\n");
         return 2;
     }
     o.file = argv[optind];
-    if (dump(&o, &e) < 0) {
-        fprintf(stderr, "error: %s\n", e.msg);
-        if (e.hint[0])
-            fprintf(stderr, "  try: %s\n", e.hint);
-        return 1;
-    }
-    return 0;
+    int r = dump(&o, &v, &image, &e);
+    view_close(&v);
+    view_close(&image);
+    return r < 0 ? view_fail(&e) : 0;
 }
