@@ -208,7 +208,10 @@ int debug_try(struct vm *vm, const struct ctl_debug *d,
         through_ring.op.done = ring_done;
         through_ring.done = done;
         through_ring.ctx = ctx;
-        ring_debug(vm->ring, &through_ring.op, opcode);
+        /* A socket is the one that nothing else is against. */
+        bool sock = opcode == IORING_OP_SOCKET;
+        ring_debug(vm->ring, &through_ring.op, opcode, sock ? AF_UNIX : AT_FDCWD,
+                   sock ? SOCK_STREAM : 0);
         return 0;
     }
     struct ctl_debug_done r = {.num = 0};

@@ -3,7 +3,6 @@
 #include "ring.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <liburing.h>
 #include <poll.h>
 #include <stdatomic.h>
@@ -211,12 +210,12 @@ void ring_soon(struct ring *r, struct ring_op *op)
 }
 
 #ifdef DORMOUSE_DEBUG
-void ring_debug(struct ring *r, struct ring_op *op, uint8_t opcode)
+void ring_debug(struct ring *r, struct ring_op *op, uint8_t opcode, int fd, uint64_t off)
 {
     struct io_uring_sqe *s = arm(r, op);
     if (!s)
         return;
-    io_uring_prep_rw(opcode, s, AT_FDCWD, "/", 0, 0);
+    io_uring_prep_rw(opcode, s, fd, "/", 0, off);
     io_uring_sqe_set_data(s, op);
 }
 #endif

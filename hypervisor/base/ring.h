@@ -51,7 +51,7 @@ void ring_timer(struct ring *r, struct ring_op *op, uint64_t ns);
 void ring_soon(struct ring *r, struct ring_op *op);
 #ifdef DORMOUSE_DEBUG
 /* An operation that the loop has no use for, to see it refused. */
-void ring_debug(struct ring *r, struct ring_op *op, uint8_t opcode);
+void ring_debug(struct ring *r, struct ring_op *op, uint8_t opcode, int fd, uint64_t off);
 #endif
 /* Cancels; done() still runs, with -ECANCELED or the real result. */
 void ring_cancel(struct ring *r, struct ring_op *op);
