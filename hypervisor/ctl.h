@@ -37,7 +37,7 @@ enum ctl_type {
     CTL_STATS,      /* answered by CTL_DONE with struct ctl_stats */
     CTL_VSOCK_OPEN, /* struct ctl_vsock + fd: connect the fd (stream) to a guest port */
     CTL_BALLOON,    /* struct ctl_balloon: set the target */
-    CTL_WORKSET,    /* fd: write the touched-page list to it (snapshot/workset.h) */
+    CTL_WORKSET,    /* reserved: refused with ENOTSUP */
 
     /* VMM -> daemon */
     CTL_READY = 64, /* struct ctl_ready, event */
@@ -146,7 +146,9 @@ struct ctl_stats {
     uint64_t run_exits, mmio_exits, bus_misses;
     uint64_t blk_read_bytes, blk_write_bytes, net_rx_bytes, net_tx_bytes;
     uint64_t balloon_bytes, reported_bytes;
-    uint64_t restore_ns[8]; /* phases, see docs/architecture.md */
+    /* How long the phases of the restore took: read files, map memory, make devices, vCPU
+     * registers, GIC, load devices, start. */
+    uint64_t restore_ns[8];
 };
 
 #endif

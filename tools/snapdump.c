@@ -98,7 +98,11 @@ static int print_registers(const void *data, size_t len, struct err *e)
         char name[40];
         view_reg_name(reg.id, name, sizeof name);
         printf("      %-18s ", name);
-        for (unsigned i = reg.size; i-- > 0;)
+        unsigned n = reg.size;
+        while (n > 1 && v[n - 1] == 0)
+            n--;
+        printf("%x", v[n - 1]);
+        for (unsigned i = n - 1; i-- > 0;)
             printf("%02x", v[i]);
         printf("\n");
     }
