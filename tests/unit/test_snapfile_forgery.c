@@ -374,7 +374,7 @@ TEST(refused_with_the_reason)
     struct sample s;
     int image = sample_memfd("image"), session = sample_memfd("session");
     CHECK(sample_image(&s, image) == 0 && sample_session(&s, session) == 0);
-    struct snap_info a, b, other;
+    struct snap_info a = {.version = 0}, b = a, other;
     struct snap_host host = SAMPLE_HOST;
     struct err e = ERR_INIT;
     CHECK(snap_read_info(image, &a, NULL) == 0 && snap_read_info(session, &b, NULL) == 0);
