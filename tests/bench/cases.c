@@ -11,7 +11,7 @@
 static const struct spec full_spec = {
     .vcpus = 1, .mem = MEM, .disk = true, .net = true, .vsock = true};
 
-bool wanted(const struct plan *p, const char *name)
+static bool in_list(const struct plan *p, const char *name)
 {
     size_t n = strlen(name);
     if (!p->only)
@@ -21,6 +21,14 @@ bool wanted(const struct plan *p, const char *name)
             return true;
     }
     return false;
+}
+
+bool wanted(const struct plan *p, const char *name)
+{
+    if (!in_list(p, name))
+        return false;
+    printf("# %s\n", name);
+    return true;
 }
 
 struct spec spec_for(const struct target *t, const char *cmdline)

@@ -52,20 +52,21 @@ static bool ask(struct vm *vm)
         return false;
     }
     bool ok = reply.status == 200;
+    const char *why = http_reply_header(&reply, "x-aws-proxy-error");
     if (!ok)
-        printf("# the answer has status %d\n", reply.status);
+        printf("# the answer has status %d %s\n", reply.status, why ? why : "");
     while (http1_body(vm->hc.h, data, sizeof data, LIMIT_MS) > 0)
         ;
     http_client_done(&vm->hc);
     return ok;
 }
 
-static bool act(struct cli *c, const char *id, const char *verb)
+static bool act(struct cli *c, const char *id, const char *method, const char *template)
 {
     AUTO(buf_free) struct buf path = BUF_INIT;
-    cli_path(&path, MICROVMS "/%/%", id, verb);
+    cli_path(&path, template, id);
     const char *p = buf_cstr(&path);
-    return p && cli_call(c, "POST", p, NULL, NULL, NULL) == CLI_OK;
+    return p && cli_call(c, method, p, NULL, NULL, NULL) == CLI_OK;
 }
 
 static bool in_state(struct cli *c, const char *id, const char *want)
@@ -89,7 +90,7 @@ static bool in_state(struct cli *c, const char *id, const char *want)
 static bool once(struct cli *c, const char *image, bool keep)
 {
     static struct vm vm;
-    struct run_wish wish = {.image = image, .idle = 0, .keep = 3600};
+    struct run_wish wish = {.image = image, .idle = 900, .keep = 3600};
     struct started s;
     struct err e = ERR_INIT;
     json_t *ports = ports_list(c, "8080");
@@ -105,7 +106,7 @@ static bool once(struct cli *c, const char *image, bool keep)
     for (unsigned i = 0; ok && i < WARM; i++)
         ok = ask(&vm);
     uint64_t end = now_ns();
-    ok = ok && act(c, s.id, "suspend") && in_state(c, s.id, "SUSPENDED");
+    ok = ok && act(c, s.id, "POST", MICROVMS "/%/suspend") && in_state(c, s.id, "SUSPENDED");
     uint64_t wake = now_ns();
     ok = ok && ask(&vm);
     uint64_t awake = now_ns();
@@ -122,7 +123,7 @@ static bool once(struct cli *c, const char *image, bool keep)
         http_client_close(&vm.hc);
     else
         printf("# %s\n", c->fail.e.msg[0] ? c->fail.e.msg : e.msg);
-    return act(c, s.id, "terminate") && ok;
+    return act(c, s.id, "DELETE", MICROVMS "/%") && ok;
 }
 
 static const char *const steps[] = {"total", "embryo", "load", "guest", "hook", "end"};

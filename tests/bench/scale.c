@@ -16,6 +16,7 @@
 
 static void grow(const struct target *t, const char *params, const struct spec *s)
 {
+    printf("# %s %s\n", t->name, params);
     char image[256];
     struct restored r;
     struct spec spin = *s;
@@ -36,7 +37,7 @@ void cases_growth(const struct plan *p)
 {
     static const unsigned sizes[] = {128, 512, 2048, 8192, 32768}, cpus[] = {1, 2, 4, 8, 16};
     char params[64];
-    if (!wanted(p, "restore-growth") || (p->quick && !p->only))
+    if ((p->quick && !p->only) || !wanted(p, "restore-growth"))
         return;
     rec_compared("restore-growth");
     for (unsigned k = 0; k < p->ntargets; k++) {
@@ -132,7 +133,7 @@ static void clones(const struct target *t, unsigned max)
 
 void cases_clones(const struct plan *p)
 {
-    if (!wanted(p, "clones") || (p->quick && !p->only))
+    if ((p->quick && !p->only) || !wanted(p, "clones"))
         return;
     rec_compared("clones");
     for (unsigned k = 0; k < p->ntargets; k++)
