@@ -14,7 +14,9 @@ mapfile -t sh_files < <(git ls-files '*.sh' '*.bash' .ci/run)
 mapfile -t js_files < <(git ls-files '*.mjs')
 
 command -v clang-format >/dev/null || { echo "lint: clang-format is missing; run: make deps"; exit 1; }
-clang-format --dry-run --Werror "${c_files[@]}" 2>&1 | grep -E 'error:' | sed -E 's/ error:.*/ not as clang-format writes it/' | sort -u -t: -k1,1 && status=1
+unformatted=$(clang-format --dry-run --Werror "${c_files[@]}" 2>&1 | grep -E 'error:' |
+    sed -E 's/:[0-9]+:[0-9]+: error:.*//' | sort -u)
+for f in $unformatted; do fail "$f is not as clang-format writes it"; done
 
 awk -f tools/layers.awk "${c_files[@]}" || status=1
 
