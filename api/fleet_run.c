@@ -348,6 +348,8 @@ static int load_session(struct fleet *f, struct fvm *vm, struct phases *ph, bool
     AUTO_CLOSE int console = open_console(vm, e);
     if (console < 0)
         return -e->num;
+    if (snapfiles_use(&snap_io_host, disk, vm->row.generation + 1, e) < 0)
+        return -e->num;
     /* Beside the restore: from this row on the files count as used. */
     struct store_vm row = vm->row;
     row.generation++;
@@ -372,6 +374,15 @@ static int load_session(struct fleet *f, struct fvm *vm, struct phases *ph, bool
         return r;
     ph->guest = now_ns();
     return 0;
+}
+
+/* Nothing ran: the snapshot and the disk still belong together. */
+static void unuse_disk(struct fvm *vm)
+{
+    struct err e = ERR_INIT;
+    AUTO_CLOSE int disk = vm->dir < 0 ? -1 : openat(vm->dir, "disk.ovl", O_RDWR | O_CLOEXEC);
+    if (disk >= 0 && snapfiles_use(&snap_io_host, disk, vm->row.generation, &e) < 0)
+        log_err(LOG_WARN, &e, vm->row.id);
 }
 
 /* The application refused to continue: back to sleep with what it is now. */
@@ -433,6 +444,8 @@ int vm_resume(struct fleet *f, struct fvm *vm, bool wait, struct err *e)
         vm_terminate(f, vm, false, reason);
     } else {
         drop_process(f, vm); /* sleep_again() has, a failed load has not */
+        if (!ran)
+            unuse_disk(vm);
         if (!ran && vm->later)
             write_row(f, vm, VM_SUSPENDED, &werr);
         applog_say(&vm->log, "resume failed: %s", e->msg);

@@ -9,6 +9,9 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "../hypervisor/base/fd.h"
+#include "../hypervisor/base/num.h"
+#include "../snapshot/overlay.h"
 #include "seal.h"
 
 #define DISK     "disk.ovl"
@@ -174,11 +177,26 @@ static bool there(const struct snap_io *io, int dir, const char *name)
     return true;
 }
 
+int snapfiles_use(const struct snap_io *io, int disk, uint64_t generation, struct err *e)
+{
+    uint8_t raw[8];
+    put_le64(raw, generation);
+    int r = snap_io_write_full(io, disk, raw, sizeof raw, OVERLAY_USED_AT);
+    return r < 0 ? err_sys(e, -r, "mark the session's disk as used") : 0;
+}
+
 bool snapfiles_intact(const struct snap_io *io, int dir, uint64_t generation)
 {
     char name[SNAPFILES_NAME];
+    uint8_t raw[8];
     snapfiles_name(name, generation);
-    return there(io, dir, name) && there(io, dir, DISK);
+    int fd = there(io, dir, name) ? io->open(io->ctx, dir, DISK, O_RDWR, 0) : -ENOENT;
+    if (fd < 0)
+        return false;
+    bool unused =
+        fd_pread_full(fd, raw, sizeof raw, OVERLAY_USED_AT) == 0 && get_le64(raw) <= generation;
+    snap_io_close(io, &fd);
+    return unused;
 }
 
 unsigned snapfiles_clean(const struct snap_io *io, int dir, uint64_t keep)

@@ -42,7 +42,11 @@ int snapfiles_suspend(const struct snap_io *io, const struct seal *seal, int par
                       struct err *e);
 /* The end of a session: its disk and snapshots are gone, and stay so. */
 int snapfiles_end(const struct snap_io *io, int dir, struct err *e);
-/* After a restart: both files of this generation are there. */
+/* Before a machine runs on a session's disk: from now on the disk belongs to `generation`, and
+ * no longer to the snapshot of an older one. Becomes durable with the guest's own writes.
+ * Undone by the older generation, when nothing ran. */
+int snapfiles_use(const struct snap_io *io, int disk, uint64_t generation, struct err *e);
+/* After a restart: both files of this generation are there, and none ran on the disk since. */
 bool snapfiles_intact(const struct snap_io *io, int dir, uint64_t generation);
 /* After a restart: removes what is left of a session but the generation `keep` (0: and its
  * disk). Returns how many files. */

@@ -13,7 +13,8 @@
  *   24    u64    its complement
  *   32    u64    offset of the bitmap, 4096
  *   40    u64    offset of block 0, a multiple of 4096
- *   48    zeros up to 4096
+ *   48    u64    the session's generation that used it last, 0 for none (api/snapfiles.h)
+ *   56    zeros up to 4096
  *
  * Bit b%8 of bitmap byte b/8 stands for block b. The file is as long as block 0's
  * offset plus the disk; a block that is marked but lies in a hole reads as zeros.
@@ -33,6 +34,7 @@
 
 #define OVERLAY_BLOCK    4096u
 #define OVERLAY_DISK_MAX (64ull << 30)
+#define OVERLAY_USED_AT  48u
 
 struct overlay; /* one open layer */
 
