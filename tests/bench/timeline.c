@@ -27,8 +27,9 @@ struct kind {
 
 struct thread {
     pid_t tid;
-    uint64_t since; /* when its call began or ended */
-    char call[32];  /* the call it is in, or "" */
+    uint64_t since;     /* when its call began or ended */
+    uint64_t off, lost; /* when it left the processor (0: it has not), and for how long since */
+    char call[32];      /* the call it is in, or "" */
 };
 
 struct timeline {
@@ -140,9 +141,9 @@ static void add(struct timeline *t, const char *name, uint64_t from, uint64_t to
     uint64_t ns = to - from, l = (uint64_t)less;
     t->kinds[i].ns += ns > l ? ns - l : 0;
     t->kinds[i].n++;
-    if (t->print)
+    if (t->print && ns > l)
         printf("# timeline %s %.1f %.1f %s\n", t->who, (double)(from - t->begin) / 1e3,
-               (double)(to - t->begin) / 1e3, name);
+               (double)(to - l - t->begin) / 1e3, name);
 }
 
 static struct thread *thread_of(struct timeline *t, pid_t tid)
@@ -157,10 +158,30 @@ static struct thread *thread_of(struct timeline *t, pid_t tid)
     return &t->threads[t->nthreads++];
 }
 
+/* Another thread had the processor: that is no time of this one's. */
+static void switched(struct timeline *t, const struct event *ev)
+{
+    const char *prev = strstr(ev->text, "prev_pid="), *next = strstr(ev->text, "next_pid=");
+    if (!prev || !next)
+        return;
+    pid_t from = (pid_t)strtol(prev + 9, NULL, 10), to = (pid_t)strtol(next + 9, NULL, 10);
+    for (unsigned i = 0; i < t->nthreads; i++) {
+        struct thread *th = &t->threads[i];
+        if (th->tid == from)
+            th->off = ev->ns;
+        if (th->tid == to && th->off) {
+            th->lost += ev->ns - th->off;
+            th->off = 0;
+        }
+    }
+}
+
 static void take(const struct event *ev, void *ctx)
 {
     struct timeline *t = ctx;
     struct thread *th;
+    if (!t->end && trace_is(ev, "sched_switch"))
+        switched(t, ev);
     if (t->end || !(ev->mine || strncmp(ev->name, "kvm_", 4) == 0))
         return;
     if (trace_is(ev, "kvm_entry")) {
@@ -173,10 +194,11 @@ static void take(const struct event *ev, void *ctx)
         bool enter = ev->name[5] == 'n';
         /* Between calls of one thread: its own instructions and page faults. */
         if (enter && th->since)
-            add(t, "user", th->since, ev->ns, t->event_ns / 2);
+            add(t, "user", th->since, ev->ns, t->event_ns / 2 + (double)th->lost);
         else if (!enter && th->since && th->call[0])
-            add(t, th->call, th->since, ev->ns, t->event_ns / 2);
+            add(t, th->call, th->since, ev->ns, t->event_ns / 2 + (double)th->lost);
         th->since = ev->ns;
+        th->lost = 0;
         if (enter)
             name_call(ev->name, th->call);
         else

@@ -60,6 +60,7 @@ void trace_begin(enum calls calls)
         return;
     put("events/raw_syscalls/sys_enter/enable", calls != CALLS_NONE ? "1" : "0");
     put("events/raw_syscalls/sys_exit/enable", calls == CALLS_TIMED ? "1" : "0");
+    put("events/sched/sched_switch/enable", calls == CALLS_TIMED ? "1" : "0");
     put("buffer_size_kb", calls != CALLS_NONE ? "4096" : "256");
     put("trace", "");
     put("tracing_on", "1");
