@@ -67,7 +67,9 @@ static void on_stream(struct vmm *v)
     struct glink *g = s->port == GP_PORT_CONTROL ? &v->link
                       : s->port == GP_PORT_LOG   ? &v->log
                                                  : NULL;
-    if (!g) { /* nobody listens on other ports of the host */
+    /* Nobody listens on other ports of the host, and an application must not take over the
+     * streams of its init. */
+    if (!g || g->fd >= 0) {
         close(fd);
         return;
     }
