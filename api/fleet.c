@@ -291,13 +291,7 @@ static int prepare(struct fleet *f, struct fvm *vm, struct err *e)
         if (r < 0)
             return r;
     }
-    if (vm->dir < 0) {
-        vm->dir = openat(f->vms_dir, vm->row.id, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        if (vm->dir < 0)
-            return err_sys(e, errno, "open the microVM's directory");
-        applog_open(&vm->log, vm->dir);
-    }
-    return 0;
+    return vm_open_dir(f, vm, e);
 }
 
 /* The caller owns it in state RESUMING. */
@@ -355,12 +349,15 @@ int fleet_terminate(struct fleet *f, const char *vm_id, struct err *e)
     bool gone = vm->state == VM_TERMINATED;
     bool running = vm->state == VM_RUNNING;
     pthread_mutex_unlock(&vm->lock);
-    int r = gone ? 0 : prepare(f, vm, NULL);
-    if (!gone && (r = fleet_begin(vm, EV_TERMINATE, e)) == 0) {
+    int r = gone ? 0 : fleet_begin(vm, EV_TERMINATE, e);
+    if (!gone && r == 0) {
         vm_terminate(f, vm, running, "");
         fleet_end(vm);
-    } else if (r < 0 && vm->state == VM_TERMINATED) {
-        r = 0; /* it ended by itself meanwhile */
+    } else if (r < 0) {
+        pthread_mutex_lock(&vm->lock);
+        if (vm->state == VM_TERMINATED)
+            r = 0; /* it ended by itself meanwhile */
+        pthread_mutex_unlock(&vm->lock);
     }
     fleet_vm_put(f, vm);
     return r;

@@ -173,6 +173,7 @@ bool fleet_address_keep(struct fleet *f, uint32_t ip); /* false: not one, or tak
 void fleet_address_drop(struct fleet *f, uint32_t ip);
 
 /* fleet_run.c: the caller holds `busy`; they leave it in a state that rests */
+int vm_open_dir(struct fleet *f, struct fvm *vm, struct err *e);
 int vm_start(struct fleet *f, struct fvm *vm);
 int vm_suspend(struct fleet *f, struct fvm *vm, struct err *e);
 /* Without `wait` it returns as soon as the guest runs; its row follows. */

@@ -20,6 +20,27 @@
 #include "../hypervisor/base/mem.h"
 #include "fleet_priv.h"
 
+/* The directory and the log are open while there is a process; ten thousand suspended microVMs
+ * hold no descriptors. */
+int vm_open_dir(struct fleet *f, struct fvm *vm, struct err *e)
+{
+    if (vm->dir >= 0)
+        return 0;
+    vm->dir = openat(f->vms_dir, vm->row.id, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (vm->dir < 0)
+        return err_sys(e, errno, "open the microVM's directory");
+    applog_open(&vm->log, vm->dir);
+    return 0;
+}
+
+static void close_dir(struct fvm *vm)
+{
+    applog_close(&vm->log);
+    if (vm->dir >= 0)
+        close(vm->dir);
+    vm->dir = -1;
+}
+
 /* A row that is written while its owner goes on; one per microVM. */
 struct row_later {
     struct row_write w;
@@ -187,10 +208,8 @@ static int start(struct fleet *f, struct fvm *vm, struct phases *ph, struct err 
 {
     if (mkdirat(f->vms_dir, vm->row.id, 0700) < 0 && errno != EEXIST)
         return err_sys(e, errno, "make the microVM's directory");
-    vm->dir = openat(f->vms_dir, vm->row.id, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (vm->dir < 0)
-        return err_sys(e, errno, "open the microVM's directory");
-    applog_open(&vm->log, vm->dir);
+    if (vm_open_dir(f, vm, e) < 0)
+        return -e->num;
     AUTO_CLOSE int disk = -1;
     AUTO_CLOSE int console = open_console(vm, e);
     if (console < 0)
@@ -224,6 +243,8 @@ int vm_start(struct fleet *f, struct fvm *vm)
     struct err e = ERR_INIT;
     struct phases ph = {.begin = now_ns()};
     int r = start(f, vm, &ph, &e);
+    if (r < 0 && vm->vmm && vm->vmm->app_ended) /* that is why the hook got no answer */
+        err_set(&e, ECHILD, "%s", vm->vmm->reason);
     ph.end = now_ns();
     if (r == 0) {
         write_row(f, vm, VM_RUNNING, &e);
@@ -302,6 +323,7 @@ int vm_suspend(struct fleet *f, struct fvm *vm, struct err *e)
     uint64_t end = now_ns();
     if (r == 0) {
         drop_process(f, vm);
+        close_dir(vm);
         fleet_step(vm, EV_SUSPENDED);
         log_info("%s suspended in %.2f ms (hook %.2f, freeze %.2f, save %.2f, paused %.2f), "
                  "%.1f MiB",
@@ -433,6 +455,8 @@ int vm_resume(struct fleet *f, struct fvm *vm, bool wait, struct err *e)
             pool_refill(f->pool); /* else when the request is done */
         return 0;
     }
+    if (vm->vmm && vm->vmm->app_ended)
+        err_set(e, ECHILD, "%s", vm->vmm->reason);
     log_err(LOG_WARN, e, vm->row.id);
     bool asleep = !ran;
     if (ran && refused && !vm->vmm->dead && !vm->vmm->app_ended && !vm->kill_wanted)
@@ -449,6 +473,7 @@ int vm_resume(struct fleet *f, struct fvm *vm, bool wait, struct err *e)
         if (!ran && vm->later)
             write_row(f, vm, VM_SUSPENDED, &werr);
         applog_say(&vm->log, "resume failed: %s", e->msg);
+        close_dir(vm);
         fleet_step(vm, EV_RESUME_FAILED);
     }
     pool_refill(f->pool);
@@ -470,7 +495,7 @@ void vm_terminate(struct fleet *f, struct fvm *vm, bool hook, const char *reason
         guest_hook(v, &vm->image->config, IMAGE_HOOK_TERMINATE, vm->row.id, NULL, &e) < 0)
         applog_say(&vm->log, "%s", e.msg);
     drop_process(f, vm);
-    if (vm->dir >= 0) {
+    if (vm_open_dir(f, vm, &e) == 0) {
         if (reason[0])
             applog_say(&vm->log, "terminated: %s", reason);
         if (snapfiles_end(&snap_io_host, vm->dir, &e) < 0)
