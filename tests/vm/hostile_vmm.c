@@ -65,7 +65,7 @@ bool hvmm_start(struct hvmm *v, const char *option)
 {
     int pair[2];
     memset(v, 0, sizeof *v);
-    v->sock = v->console = -1;
+    v->sock = v->console = v->stream = -1;
     v->log = memfd_create("log", MFD_CLOEXEC);
     if (v->log < 0 || msg_pair(pair, NULL) < 0)
         return false;
@@ -211,8 +211,9 @@ static int next(struct hvmm *v, int64_t until, bool messages)
         v->exit = *x;
         v->exited = true;
     }
-    v->streams += v->msg.type == CTL_VSOCK;
-    msg_close_fds(&v->msg); /* a stream nobody wants */
+    if (v->msg.type == CTL_VSOCK && v->streams++ == 0)
+        v->stream = msg_take_fd(&v->msg, 0);
+    msg_close_fds(&v->msg); /* streams nobody wants */
     return 1;
 }
 
@@ -289,6 +290,11 @@ uint32_t hvmm_end(struct hvmm *v)
         continue;
     ssize_t n = pread(v->log, last_log, LOG_MAX, 0);
     last_log[n > 0 ? n : 0] = '\0';
+    char buf[256];
+    while (v->stream >= 0 && (n = recv(v->stream, buf, sizeof buf, MSG_DONTWAIT)) > 0)
+        v->stream_bytes += (size_t)n;
+    if (v->stream >= 0)
+        close(v->stream);
     if (v->console >= 0)
         close(v->console);
     close(v->log);

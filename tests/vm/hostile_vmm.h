@@ -37,6 +37,8 @@ struct hvmm {
     struct ctl_exit exit;
     int status;          /* of the process, once ended */
     unsigned streams;    /* that the guest opened */
+    int stream;          /* the first of them */
+    size_t stream_bytes; /* that came through it, once ended */
     char text[4096 + 1]; /* last of the console */
     size_t len;
 };
