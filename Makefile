@@ -61,7 +61,7 @@ CLI_SRC := $(patsubst %,hypervisor/base/%.c,buf crc32c err fd) $(CLI_API:%=api/%
 	$(CLI:%=tools/cli/%.c)
 CLI_LIBS := -lmbedtls -lmbedx509 -lmbedcrypto -ljansson -lllhttp -lz -lm -lpthread
 # Tools for looking at snapshots, on this machine.
-SNAPTOOLS := snapdump snapdiff snapmap
+SNAPTOOLS := snapdump snapdiff snapmap snappack
 SNAPTOOL_SRC := $(patsubst %,hypervisor/base/%.c,buf crc32c err fd) tools/snapnames.c tools/snapview.c \
 	$(patsubst %,snapshot/%.c,devstate io memscan snapcheck snapfile snapstate)
 API_LIBS := -lmbedtls -lmbedx509 -lmbedcrypto -lsqlite3 -ljansson -lllhttp -lz -lm -lpthread
@@ -101,7 +101,7 @@ SAN := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-po
 TEST_FLAGS := $(CBASE) $(SAN) -O1 -Wno-missing-prototypes -Wno-unused-function
 
 NATIVE_ROOT := -isystem $(B)/sysroot-native/include
-NATIVE_LIBS := -L$(B)/sysroot-native/lib $(API_LIBS) -luring
+NATIVE_LIBS := -L$(B)/sysroot-native/lib $(API_LIBS) -luring -lzstd
 CC_musl := $(B)/musl/bin/aarch64-musl-gcc
 CFLAGS_musl := $(CBASE) $(GCC_ONLY) $(ARM) -Os -fno-asynchronous-unwind-tables -fno-unwind-tables
 CC_debug := $(CC_musl)
@@ -229,7 +229,7 @@ define snaptool_rule
 $(B)/native/$(1): $(call objects,native,tools/$(1).c $(SNAPTOOL_SRC))
 	$$(call say,LINK,$(1))
 	@mkdir -p $$(@D)
-	$$(Q)$$(CC_native) -pie $$(LINK) -o $$@ $$^
+	$$(Q)$$(CC_native) -pie $$(LINK) -o $$@ $$^ -L$(B)/sysroot-native/lib -lzstd
 endef
 $(foreach t,$(SNAPTOOLS),$(eval $(call snaptool_rule,$(t))))
 $(B)/arm64/%: $(B)/link/%

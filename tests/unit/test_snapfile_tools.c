@@ -36,6 +36,11 @@
 #undef main
 #undef options
 #undef usage
+#define usage pack_usage
+#define main  pack_main
+#include "../../tools/snappack.c"
+#undef main
+#undef usage
 
 static char out[1u << 20]; /* what a program printed */
 
@@ -223,6 +228,75 @@ TEST(map)
     unlink(svg);
 }
 
+static bool same_files(const char *a, const char *b)
+{
+    AUTO_CLOSE int x = open(a, O_RDONLY | O_CLOEXEC);
+    AUTO_CLOSE int y = open(b, O_RDONLY | O_CLOEXEC);
+    static uint8_t p[65536], q[65536];
+    struct stat s, t;
+    if (x < 0 || y < 0 || fstat(x, &s) < 0 || fstat(y, &t) < 0 || s.st_size != t.st_size)
+        return false;
+    for (uint64_t at = 0; at < (uint64_t)s.st_size; at += sizeof p) {
+        size_t n = MIN(sizeof p, (uint64_t)s.st_size - at);
+        if (fd_pread_full(x, p, n, at) < 0 || fd_pread_full(y, q, n, at) < 0 ||
+            memcmp(p, q, n) != 0)
+            return false;
+    }
+    return true;
+}
+
+TEST(pack)
+{
+    struct files f;
+    struct stat st;
+    char dir[] = "/tmp/test_snappack.XXXXXX", packed[60], back[60];
+    files_make(&f);
+    if (!CHECK(mkdtemp(dir) != NULL))
+        return;
+    snprintf(packed, sizeof packed, "%s/packed", dir);
+    snprintf(back, sizeof back, "%s/back", dir);
+    const char *const names[] = {f.image, f.session};
+    for (unsigned i = 0; i < 2; i++) {
+        CHECK(RUN_TOOL(pack_main, "--level", "3", names[i], packed) == 0 && says("KiB of"));
+        CHECK(RUN_TOOL(pack_main, "--unpack", packed, back) == 0);
+        CHECK(same_files(names[i], back));
+    }
+    /* Every cut and many flipped bits are refused, and leave no file behind. */
+    AUTO_CLOSE int fd = open(packed, O_RDWR | O_CLOEXEC);
+    struct sample_rng r = {3};
+    unlink(back);
+    CHECK(fd >= 0 && fstat(fd, &st) == 0);
+    unsigned accepted = 0;
+    for (unsigned i = 0; i < 300; i++) {
+        uint64_t at = i < 24 ? i : sample_random(&r) % (uint64_t)st.st_size;
+        uint8_t b;
+        CHECK(fd_pread_full(fd, &b, 1, at) == 0);
+        b ^= (uint8_t)(1u << i % 8);
+        CHECK(fd_pwrite_full(fd, &b, 1, at) == 0);
+        accepted +=
+            RUN_TOOL(pack_main, "--unpack", packed, back) == 0 && !same_files(f.session, back);
+        b ^= (uint8_t)(1u << i % 8);
+        CHECK(fd_pwrite_full(fd, &b, 1, at) == 0);
+    }
+    CHECK(accepted == 0);
+    unlink(back);
+    for (unsigned i = 0; i < 50; i++) {
+        CHECK(ftruncate(fd, (off_t)(sample_random(&r) % (uint64_t)(st.st_size - 8))) == 0);
+        CHECK(RUN_TOOL(pack_main, "--unpack", packed, back) == 1 && says("error: "));
+        CHECK(access(back, F_OK) < 0);
+        CHECK(RUN_TOOL(pack_main, f.session, packed) == 0);
+        close(fd);
+        fd = open(packed, O_RDWR | O_CLOEXEC);
+    }
+    CHECK(RUN_TOOL(pack_main, packed, back) == 1 && says("not a snapshot"));
+    CHECK(RUN_TOOL(pack_main, "--unpack", f.image, back) == 1 && says("not a packed"));
+    CHECK(RUN_TOOL(pack_main, "--level", "99", f.image, back) == 2);
+    CHECK(RUN_TOOL(pack_main, "--help") == 0 && says("SYNOPSIS"));
+    unlink(packed);
+    CHECK(rmdir(dir) == 0);
+    files_free(&f);
+}
+
 /* Files with right checksums and strange content: printed or refused, never more. */
 TEST(forged)
 {
@@ -254,6 +328,7 @@ int main(void)
     RUN(dump);
     RUN(diff);
     RUN(map);
+    RUN(pack);
     RUN(forged);
     return TAP_DONE();
 }
