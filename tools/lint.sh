@@ -26,6 +26,18 @@ for f in "${c_files[@]}" "${sh_files[@]}" "${js_files[@]}"; do
     [ "$lines" -le 800 ] || fail "$f: $lines lines (800 at most)"
 done
 
+# A file that no list names is not built and not tested.
+for f in "${c_files[@]}"; do
+    case $f in
+    *.c) name=$(basename "$f" .c)
+        case $f in
+        tests/unit/*) name=${name#test_} ;;
+        tests/fuzz/*) name=${name#fuzz_} ;;
+        esac
+        grep -qwE -- "$name" Makefile tests/*.sh || fail "$f: the Makefile does not name it" ;;
+    esac
+done
+
 shellcheck -x "${sh_files[@]}" || status=1
 
 # The fuzz targets compile the daemon with clang; the arm64 programs are only checked with it.
