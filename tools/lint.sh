@@ -32,6 +32,7 @@ for f in "${c_files[@]}"; do
     *.c) name=$(basename "$f" .c)
         case $f in
         tests/unit/*) name=${name#test_} ;;
+        tests/guests/*) name=${name#hostile_} ;;
         tests/fuzz/*) name=${name#fuzz_} ;;
         esac
         grep -qwE -- "$name" Makefile tests/*.sh || fail "$f: the Makefile does not name it" ;;
