@@ -53,7 +53,7 @@ for name; do
             "$vm/ticker.cpio=/tests/ticker.cpio" "$vm/run-vmm=/tests/run"
         ;;
     guest)
-        suite guest 600 "$vm/guest_drive=/tests/guest_drive" "$vm/root.img=/tests/root.img" \
+        suite guest 1200 "$vm/guest_drive=/tests/guest_drive" "$vm/root.img=/tests/root.img" \
             "$vm/run-guest=/tests/run"
         ;;
     soak)
