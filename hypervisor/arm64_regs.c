@@ -149,6 +149,17 @@ int regs_save(const struct regs *regs, struct vcpu *v, struct dstate_writer *w, 
     return r;
 }
 
+/* Most registers have 8 bytes, and this is done for all of them while somebody waits. */
+static bool same_value(const uint8_t *a, const uint8_t *b, size_t size)
+{
+    uint64_t x, y;
+    if (size != sizeof x)
+        return memcmp(a, b, size) == 0;
+    memcpy(&x, a, sizeof x);
+    memcpy(&y, b, sizeof y);
+    return x == y;
+}
+
 static int load_one(const struct regs *regs, unsigned *next, struct vcpu *v,
                     const struct snap_reg *reg, struct err *e)
 {
@@ -161,7 +172,7 @@ static int load_one(const struct regs *regs, unsigned *next, struct vcpu *v,
     if (i < regs->n) {
         *next = i + 1;
         if (KVM_REG_SIZE(reg->id) == reg->size &&
-            memcmp(regs->values + regs->at[i], reg->value, reg->size) == 0)
+            same_value(regs->values + regs->at[i], reg->value, reg->size))
             return 0;
     }
     int r = excluded(reg->id) ? -EINVAL : kvm_set_reg(v->fd, reg->id, reg->value);

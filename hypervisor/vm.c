@@ -195,23 +195,34 @@ static void let_go(struct vm *vm)
     pthread_mutex_unlock(&vm->lock);
 }
 
-int vm_start(struct vm *vm, bool paused, struct err *e)
+static int start_devs(struct vm *vm, bool quiet, struct err *e)
 {
     for (unsigned i = 0; i < vm->ndevs; i++) {
         struct dev *d = vm->devs[i];
-        if (paused && d->ops->quiesce) /* nothing is in flight yet: quiet at once */
+        if (quiet && d->ops->quiesce) /* nothing is in flight yet: quiet at once */
             d->ops->quiesce(d);
         int r = d->ops->start ? d->ops->start(d, e) : 0;
         if (r < 0)
             return err_wrap(e, "start %s", d->ops->name);
     }
-    vm->state = paused ? VM_PAUSED : VM_RUNNING;
+    return 0;
+}
+
+int vm_start(struct vm *vm, bool paused, struct err *e)
+{
     if (paused) {
+        int r = start_devs(vm, true, e);
+        if (r < 0)
+            return r;
+        vm->state = VM_PAUSED;
         vm->paused_at_ns = vm_now_ns();
         return regs_counter_get(&vm->vcpus[0], &vm->counter, e);
     }
+    /* The vCPUs first: what they want of a device waits in its doorbell or register until the
+     * device is started, as it does whenever this thread is busy. */
+    vm->state = VM_RUNNING;
     let_go(vm);
-    return 0;
+    return start_devs(vm, false, e);
 }
 
 static void stop_vcpus(struct vm *vm)
