@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "../../hypervisor/base/mem.h"
 #include "bench.h"
 
 #define MEM (128ull << 20)
@@ -197,19 +198,15 @@ static void params_of(char ret[128], enum mode mode, const char *layers)
 
 static void note_restored(const struct target *t, const char *params, const struct restored *r)
 {
-    static const char *const names[] = {"files", "memory", "devices", "vcpus",
-                                        "gic",   "load",   "start"};
+    static const char *const names[] = {"files", "memory", "devices", "vcpus", "gic", "load"};
     char more[160];
     rec("restore", params, "time", "ms", t->name, MS(r->seen.insn_ns - r->begin));
-    if (r->seen.mmio_ns)
-        rec("restore", params, "to-mmio", "ms", t->name, MS(r->seen.mmio_ns - r->begin));
     rec("restore", params, "faults", "1", t->name,
         (double)(r->usage.faults - r->faults_before));
-    rec("restore", params, "aborts", "1", t->name, (double)r->seen.aborts);
     rec("restore", params, "rss", "B", t->name, (double)r->usage.vmm_rss);
     rec("restore", params, "dirty", "B", t->name, (double)r->usage.vmm_dirty);
     rec("restore", params, "guest-rss", "B", t->name, (double)r->usage.guest_rss);
-    for (unsigned i = 0; t->phases && i < 7; i++) {
+    for (unsigned i = 0; t->phases && i < ARRAY_LEN(names); i++) {
         snprintf(more, sizeof more, "%.*s,\"phase\":\"%s\"}", (int)strlen(params) - 1, params,
                  names[i]);
         rec("restore-phase", more, "time", "ms", t->name, MS(r->phases[i]));
