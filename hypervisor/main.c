@@ -107,6 +107,9 @@ static const struct known {
     {"save-after-line", 1, 0, offsetof(struct options, hand.save_after)},
     {"diff", 0, 0, offsetof(struct options, hand.diff)},
     {"no-jail", 0, 0, offsetof(struct options, no_jail)},
+#ifdef DORMOUSE_DEBUG
+    {"no-filter", 0, 0, offsetof(struct options, no_filter)},
+#endif
     {"vcpus", 1, 'c', 0},
     {"mem", 1, 'm', 0},
     {"disk", 1, 'd', 0},
