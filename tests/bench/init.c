@@ -47,10 +47,11 @@ static bool start_app(struct guest *m)
     return guest_ok(m, GP_START, &w) && guest_line(m, 0, "listening");
 }
 
-static bool freeze(struct guest *m)
+/* An image is made small; a session is made soon. */
+static bool freeze(struct guest *m, bool trim)
 {
     struct tlv_writer w = fields();
-    tlv_put_u32(&w, GP_T_TRIM, 1);
+    tlv_put_u32(&w, GP_T_TRIM, trim);
     return guest_ok(m, GP_FREEZE, &w);
 }
 
@@ -129,7 +130,7 @@ static bool session_once(const struct paths *p, const struct disk *d, bool keep)
             return false;
     }
     uint64_t end = now_ns();
-    if (!freeze(&g))
+    if (!freeze(&g, false))
         return false;
     uint64_t frozen = now_ns();
     if (!guest_save(&g, p->session, 0, &saved) || !guest_kill(&g))
@@ -167,8 +168,8 @@ void bench_init(const char *vmm, const char *kernel, const char *initrd, const c
     bool ok = true;
     for (unsigned i = 0; i < runs && ok; i++) {
         ok = copy_file(p.root, p.disk) && boot_once(&p, &d, i > 0);
-        ok = ok &&
-             (i + 1 < runs || (freeze(&g) && guest_save(&g, p.image, CTL_SAVE_FULL, &saved)));
+        ok = ok && (i + 1 < runs ||
+                    (freeze(&g, true) && guest_save(&g, p.image, CTL_SAVE_FULL, &saved)));
         if (ok && i + 1 == runs)
             note("image of an idle server", p.image, &saved);
         ok = ok && guest_kill(&g);

@@ -25,8 +25,7 @@ export QUICK ONLY CLOCK
 status=0
 /bench/bench /usr/bin/dormouse-vmm /usr/lib/dormouse/Image /bench/guest.cpio /bench/work \
     /bench/results /usr/lib/dormouse/initrd.cpio /bench/root.img /bench/qemu || status=$?
-[ "$QUICK" = 1 ] && cases=${ONLY:-} || cases=${ONLY:-daemon}
-case ,$cases, in
+case ,${ONLY:-}, in
 *,daemon,*)
     /bench/daemon.sh 11 /bench/results.daemon || status=$?
     cat /bench/results.daemon >>/bench/results || true

@@ -15,7 +15,7 @@
 #include "bench.h"
 
 #define RUNS       11
-#define PEER_RUNS  11
+#define PEER_RUNS  6
 #define PEER_QUICK 3
 
 int main(int argc, char **argv)

@@ -45,7 +45,7 @@ void cases_growth(const struct plan *p)
         struct spec s = spec_for(t, "");
         for (unsigned i = 0; i < ARRAY_LEN(sizes); i++) {
             /* A peer that reads all memory would take the rest of the day. */
-            if (t != &target_dormouse && sizes[i] > 2048)
+            if (t != &target_dormouse && sizes[i] > 512)
                 break;
             s.mem = (uint64_t)sizes[i] << 20;
             snprintf(params, sizeof params, "{\"memory_mib\":%u}", sizes[i]);
@@ -54,6 +54,8 @@ void cases_growth(const struct plan *p)
         s = spec_for(t, "");
         s.mem = 256ull << 20;
         for (unsigned i = 0; i < ARRAY_LEN(cpus); i++) {
+            if (t != &target_dormouse && cpus[i] > 4)
+                break;
             s.vcpus = cpus[i];
             snprintf(params, sizeof params, "{\"vcpus\":%u}", cpus[i]);
             grow(t, params, &s);
