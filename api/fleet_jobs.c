@@ -68,6 +68,9 @@ static void run_life(struct fleet *f, struct job *j)
         fleet_end(vm);
         return;
     }
+    case JOB_END:
+        fleet_end_machine(f, vm);
+        return;
     case JOB_BUILD: {
         pthread_mutex_lock(&f->jlock);
         bool stop = f->stop;
@@ -168,7 +171,7 @@ static void *writer_main(void *arg)
     for (;;) {
         struct row_write *w = f->writes;
         if (!w) {
-            if (f->stop)
+            if (f->writer_stop)
                 break;
             pthread_cond_wait(&f->wcond, &f->jlock);
             continue;
@@ -249,6 +252,7 @@ void jobs_close(struct fleet *f)
     pthread_cond_broadcast(&f->tcond);
     while (f->workers)
         pthread_cond_wait(&f->jcond, &f->jlock);
+    f->writer_stop = true;
     pthread_cond_broadcast(&f->wcond);
     pthread_mutex_unlock(&f->jlock);
     if (f->timer_on)

@@ -120,27 +120,26 @@ int fleet_open(struct fleet **ret, const struct fleet_config *c, struct store *s
     return 0;
 }
 
-/* One of the tables' microVMs in a state that does not rest over the end of the daemon. */
-static struct fvm *next_live(struct fleet *f)
+/* A job for every microVM in a state that does not rest over the end of the daemon. */
+static void end_all(struct fleet *f)
 {
-    struct fvm *found = NULL;
     pthread_mutex_lock(&f->lock);
-    for (unsigned b = 0; b < FLEET_BUCKETS && !found; b++) {
-        for (struct fvm *vm = f->by_id[b]; vm && !found; vm = vm->next_id) {
+    for (unsigned b = 0; b < FLEET_BUCKETS; b++) {
+        for (struct fvm *vm = f->by_id[b]; vm; vm = vm->next_id) {
             pthread_mutex_lock(&vm->lock);
-            if (vm->state != VM_SUSPENDED || vm->busy)
-                found = vm;
+            bool rests = vm->state == VM_SUSPENDED && !vm->busy;
             pthread_mutex_unlock(&vm->lock);
+            if (!rests) {
+                vm->refs++;
+                job_push(f, JOB_END, vm, NULL, 0);
+            }
         }
     }
-    if (found)
-        found->refs++;
     pthread_mutex_unlock(&f->lock);
-    return found;
 }
 
 /* What requests may wake is put to sleep, and is there after the next start. */
-static void end_machine(struct fleet *f, struct fvm *vm)
+void fleet_end_machine(struct fleet *f, struct fvm *vm)
 {
     struct err e = ERR_INIT;
     if (vm->row.has_idle && vm->row.auto_resume && vm->row.suspended_seconds &&
@@ -154,8 +153,6 @@ static void end_machine(struct fleet *f, struct fvm *vm)
     if (fleet_begin(vm, EV_TERMINATE, &e) == 0) {
         vm_terminate(f, vm, true, STOP_REASON);
         fleet_end(vm);
-    } else {
-        fleet_vm_forget(f, vm); /* it has ended by itself */
     }
 }
 
@@ -164,12 +161,8 @@ void fleet_close(struct fleet *f)
     if (!f)
         return;
     if (f->writer_on) {
-        struct fvm *vm;
-        while ((vm = next_live(f))) {
-            end_machine(f, vm);
-            fleet_vm_put(f, vm);
-        }
-        jobs_close(f);
+        end_all(f);
+        jobs_close(f); /* when they are done */
     }
     pool_close(f->pool);
     fleet_io_close(f->io);

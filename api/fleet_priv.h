@@ -88,7 +88,7 @@ struct fvm {
 
 /* ---- jobs --------------------------------------------------------------------- */
 
-enum job_kind { JOB_START, JOB_IDLE, JOB_EXPIRE, JOB_STALE, JOB_LOST, JOB_BUILD };
+enum job_kind { JOB_START, JOB_IDLE, JOB_EXPIRE, JOB_STALE, JOB_LOST, JOB_END, JOB_BUILD };
 
 struct job {
     struct job *next;
@@ -142,7 +142,7 @@ struct fleet {
 
     pthread_mutex_t jlock;
     pthread_cond_t jcond, wcond, tcond;
-    bool stop, timer_kick;
+    bool stop, writer_stop, timer_kick;
     struct job_queue lives, builds;
     struct build *building; /* those under way */
     struct row_write *writes, **writes_tail;
@@ -242,6 +242,9 @@ int fleet_build_result(struct fleet *f, struct store_version *v, const char *rea
 
 /* reconcile.c */
 int fleet_reconcile(struct fleet *f, struct err *e);
+
+/* fleet_open.c: to sleep, or to its end, as the daemon stops */
+void fleet_end_machine(struct fleet *f, struct fvm *vm);
 
 double realtime_s(void);
 
