@@ -198,10 +198,21 @@ void virtio_dev_kicked(struct dev *d)
     }
 }
 
+static uint64_t mmio_base(const struct virtio *v)
+{
+    return MAP_VIRTIO + v->slot * MAP_VIRTIO_STEP;
+}
+
 static void bell_done(struct ring_op *op, int res)
 {
     struct virtio_bell *b = container_of(op, struct virtio_bell, op);
     struct virtio *v = b->v;
+    /* Registering an ioeventfd makes KVM wait for all vCPUs' readers of the bus: too long for
+     * a restore, so it is done after the start. Until then (or if it fails) notifications
+     * come through the registers. */
+    if (b->fd < 0 && doorbell_open(v->dev.env.vm_fd, mmio_base(v) + VIRTIO_REG_NOTIFY, b->queue,
+                                   &b->fd, NULL) < 0)
+        return;
     if (!op->armed && res >= 0)
         ring_watch(v->dev.env.ring, op, b->fd, POLLIN);
     if (virtio_running(v) && v->vq[b->queue].size)
@@ -218,7 +229,7 @@ int virtio_dev_start(struct dev *d, struct err *e)
     }
     v->started = true;
     for (unsigned i = 0; i < v->ops->ndoorbells; i++)
-        ring_watch(d->env.ring, &v->bells[i].op, v->bells[i].fd, POLLIN);
+        ring_soon(d->env.ring, &v->bells[i].op);
     if (atomic_load(&v->isr))
         irq_raise(&v->irq);
     virtio_dev_kicked(d);
@@ -244,11 +255,6 @@ void virtio_dev_resume(struct dev *d)
 
 /* ---- making, saving, loading ----------------------------------------------------------- */
 
-static uint64_t mmio_base(const struct virtio *v)
-{
-    return MAP_VIRTIO + v->slot * MAP_VIRTIO_STEP;
-}
-
 static void close_lines(struct virtio *v)
 {
     for (unsigned i = 0; i < v->ops->ndoorbells; i++)
@@ -260,11 +266,10 @@ static int open_lines(struct virtio *v, struct err *e)
 {
     const struct dev_env *env = &v->dev.env;
     int r = irq_open(&v->irq, env->vm_fd, SPI_VIRTIO + v->slot, e);
-    for (unsigned i = 0; r >= 0 && i < v->ops->ndoorbells; i++) {
+    for (unsigned i = 0; i < v->ops->ndoorbells; i++) {
         v->bells[i].op.done = bell_done;
         v->bells[i].v = v;
         v->bells[i].queue = i;
-        r = doorbell_open(env->vm_fd, mmio_base(v) + VIRTIO_REG_NOTIFY, i, &v->bells[i].fd, e);
     }
     if (r >= 0)
         r = bus_map(env->bus, mmio_base(v), VIRTIO_REG_END, &virtio_mmio_ops, v, e);
