@@ -153,7 +153,7 @@ static void snapshots(const struct plan *p, const struct target *t)
             return;
     }
     for (unsigned i = 0; i < (p->quick ? 0 : runs_of(p, t)); i++) {
-        if (!make_image(t, &fill, "fill", "{\"kind\":\"full\",\"workload\":\"64 MiB filled\"}",
+        if (!make_image(t, &fill, "fill", "{\"kind\":\"full\",\"workload\":\"64-mib-filled\"}",
                         i > 0))
             return;
     }

@@ -142,8 +142,8 @@ static bool session_once(const struct paths *p, const struct disk *d, bool keep)
     rec("restore-to-byte", params, "time", "ms", WHO, MS(first - begin));
     rec("guest-request", "{\"over\":\"vsock\"}", "time", "ms", WHO,
         MS(end - first) / (REQUESTS - 1));
-    rec("suspend", "{\"workload\":\"10 requests\"}", "freeze", "ms", WHO, MS(frozen - end));
-    note("10 requests", p->session, &saved);
+    rec("suspend", "{\"workload\":\"10-requests\"}", "freeze", "ms", WHO, MS(frozen - end));
+    note("10-requests", p->session, &saved);
     begin = now_ns();
     if (!guest_restore(&g, &p->s, d, 1, p->image, p->session) || !restored(&g, false))
         return false;
@@ -171,7 +171,7 @@ void bench_init(const char *vmm, const char *kernel, const char *initrd, const c
         ok = ok && (i + 1 < runs ||
                     (freeze(&g, true) && guest_save(&g, p.image, CTL_SAVE_FULL, &saved)));
         if (ok && i + 1 == runs)
-            note("image of an idle server", p.image, &saved);
+            note("image-of-idle-server", p.image, &saved);
         ok = ok && guest_kill(&g);
     }
     for (unsigned i = 0; i < runs && ok; i++)

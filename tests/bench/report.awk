@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Writes docs/benchmarks.md from results: awk -v about=FILE -f report.awk bars results.jsonl
-# `about` holds lines `name: value` of the machine the results come from. The results' lines are
+# `about` holds lines `name: value` of the machine the results come from, `notes` what people
+# found out. The results' lines are
 # this project's own, one flat object each, so no general JSON parser is needed.
 
 function value(line, key,    at, rest) {
@@ -30,10 +31,15 @@ function words(params,    s) { # {"mode":"pooled","n":2} -> mode pooled, n 2
 
 function number(x, unit) {
     if (x == "" || x == "null") return "missing"
+    x += 0
     if (unit == "B" && x >= 1048576) return sprintf("%.2f MiB", x / 1048576)
     if (unit == "B" && x >= 1024) return sprintf("%.0f KiB", x / 1024)
     if (unit == "1" || unit == "B") return sprintf("%.0f", x)
     return sprintf(x < 10 ? "%.3f %s" : x < 100 ? "%.2f %s" : "%.1f %s", x, unit)
+}
+
+function plain(x) {
+    return x + 0 == int(x) ? sprintf("%d", x) : sprintf("%.3f", x)
 }
 
 FNR == NR {
@@ -83,7 +89,7 @@ END {
     for (i = 1; i <= nbars; i++) {
         x = figure[bar_key[i]]
         verdict = x == "" ? "not measured" : x + 0 <= bar_limit[i] + 0 ? "holds" : "**does not hold**"
-        printf "| %s | %s | %s | %s |\n", bar_text[i], bar_limit[i], x == "" ? "-" : x, verdict
+        printf "| %s | %s | %s | %s |\n", bar_text[i], bar_limit[i], x == "" ? "-" : plain(x), verdict
     }
     print ""
     print "## Where we lose"
@@ -92,7 +98,7 @@ END {
     for (i = 1; i <= nbars; i++) {
         x = figure[bar_key[i]]
         if (x != "" && x + 0 > bar_limit[i] + 0) {
-            printf "- %s: %s, not %s\n", bar_text[i], x, bar_limit[i]
+            printf "- %s: %s, not %s\n", bar_text[i], plain(x), bar_limit[i]
             lost++
         }
     }
@@ -105,6 +111,8 @@ END {
         }
     }
     if (!lost) print "Nowhere in these figures."
+    print ""
+    while ((getline line < notes) > 0) print line
     print ""
     npictures = split(pictures, picture, " ")
     for (i = 1; i <= npictures; i++)

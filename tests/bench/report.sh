@@ -24,7 +24,9 @@ draw memory.svg growth "$out/results.jsonl" restore-growth memory_mib time \
 draw vcpus.svg growth "$out/results.jsonl" restore-growth vcpus time \
     "Restore from the pool against vCPUs"
 draw clones.svg growth "$out/results.jsonl" clones n memory "Memory of one of n idle clones"
-awk -v about="$out/about" -v pictures="$(cd "$pictures" && echo *.svg)" -f tests/bench/report.awk tests/bench/bars "$out/results.jsonl" \
+awk -v about="$out/about" -v notes=tests/bench/notes.md \
+    -v pictures="$(cd "$pictures" && echo *.svg)" \
+    -f tests/bench/report.awk tests/bench/bars "$out/results.jsonl" \
     >docs/benchmarks.md.new
 mv docs/benchmarks.md.new docs/benchmarks.md
 echo "docs/benchmarks.md: $(wc -l <docs/benchmarks.md) lines"
