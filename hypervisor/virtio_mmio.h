@@ -81,7 +81,7 @@ struct virtio {
     uint64_t features;                  /* accepted, once active */
     bool started, active, stopped, broken;
     unsigned inflight;
-    uint64_t guest_errors;
+    uint64_t guest_errors, breaks;
     struct log_limit log;
     struct virtio_bell {
         struct ring_op op;

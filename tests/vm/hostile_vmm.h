@@ -17,7 +17,7 @@
 #define HOSTILE_MEM   (128ull << 20)
 #define HOSTILE_VCPUS 4u
 #define WAIT_MS       120000
-#define LOG_MAX       65536 /* what a VMM may have to say about one hostile guest */
+#define LOG_MAX       16384 /* what a VMM may have to say about one hostile guest */
 
 /* What all tests of a run share. */
 struct hostile_env {
