@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Runs inside the emulated host: dormoused as the appliance runs it, an image built by the command
 # line tool, then the client that measures. Called by inside.sh: daemon-inside.sh RUNS RESULTS.
+# shellcheck disable=SC3045 # busybox has ulimit -n
 set -eu
 state=/var/lib/dormouse
 runs=$1 results=$2
@@ -21,9 +22,8 @@ done
 set -a
 # shellcheck disable=SC1091 # made by dormoused
 . $state/bootstrap.env
-DORMOUSE_URL=https://localhost:8443
-AWS_CA_BUNDLE=$state/ca.pem
 set +a
+export DORMOUSE_URL=https://localhost:8443 AWS_CA_BUNDLE=$state/ca.pem
 mkdir -p /bench/app
 cp /bench/payload /bench/app/payload
 chmod 755 /bench/app/payload

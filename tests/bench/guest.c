@@ -25,13 +25,16 @@
 #include <sys/reboot.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
-#define READS_A_DOT 50
-#define BLOCK       (64u << 10)
-#define DISK_BYTES  (16u << 20)
-#define SYNCS       64
+/* The request is int in one C library and unsigned long in the other. */
+#define RTC_READ(fd, t) syscall(SYS_ioctl, fd, RTC_RD_TIME, t)
+#define READS_A_DOT     50
+#define BLOCK           (64u << 10)
+#define DISK_BYTES      (16u << 20)
+#define SYNCS           64
 
 static char cmdline[1024];
 
@@ -81,7 +84,7 @@ static void spin(void)
     }
     for (;;) {
         for (unsigned i = 0; i < READS_A_DOT; i++)
-            ioctl(rtc, (int)RTC_RD_TIME, &t);
+            RTC_READ(rtc, &t);
         say(".\n"); /* a line: consoles may buffer */
     }
 }
