@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <signal.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -242,6 +243,8 @@ int main(int argc, char **argv)
         .hand = {.vcpus = 1, .mem_bytes = 128ull << 20, .cmdline = "console=ttyAMA0"}};
     struct err e = ERR_INIT;
     log_setup(LOG_INFO, "vmm");
+    /* A console that nobody reads any more (a closed pipe) must not end the machine. */
+    signal(SIGPIPE, SIG_IGN);
     if (parse_args(&o, argc, argv, &e) < 0) {
         log_err(LOG_ERROR, &e, "arguments");
         return STATUS_USAGE;

@@ -381,6 +381,19 @@ static bool field(const struct vmm *v, const char *key, char *ret, size_t size)
     return true;
 }
 
+TEST(console_without_a_reader)
+{
+    static struct vmm v;
+    struct ctl_machine m = machine(1, SHORT_LIFE);
+    if (!embryo(&v, 1))
+        return;
+    CHECK(boot(&v, &m) == 0);
+    close(v.console);
+    v.console = -1;
+    CHECK(ended(&v) == CTL_EXIT_POWEROFF);
+    CHECK(strstr(v.exit.console, "done") != NULL);
+}
+
 TEST(clones_differ)
 {
     static struct vmm v[2];
@@ -674,6 +687,7 @@ int main(int argc, char **argv)
     RUN(orders_before_a_machine);
     RUN(guest_powers_off);
     RUN(boot_is_refused);
+    RUN(console_without_a_reader);
     RUN(pause_save_and_go_on);
     RUN(clones_differ);
     RUN(session_and_session_again);
