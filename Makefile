@@ -25,7 +25,7 @@ CROSS := $(if $(filter aarch64,$(shell uname -m)),,aarch64-linux-gnu-)
 
 BASE := buf crc32c err fd log msg
 
-SNAPSHOT := devstate io memscan overlay snapcheck snapfile snapstate snapwrite
+SNAPSHOT := devstate io memscan overlay snapcheck snapdelta snapfile snapstate snapwrite
 
 VMM :=  \
 	arm64_boot arm64_fdt arm64_gic arm64_regs arm64_vcpu blk_io blk_layers bus ctl_server dev_rtc \
@@ -63,7 +63,7 @@ CLI_LIBS := -lmbedtls -lmbedx509 -lmbedcrypto -ljansson -lllhttp -lz -lm -lpthre
 # Tools for looking at snapshots, on this machine.
 SNAPTOOLS := snapdump snapdiff snapmap snappack
 SNAPTOOL_SRC := $(patsubst %,hypervisor/base/%.c,buf crc32c err fd) tools/snapnames.c tools/snapview.c \
-	$(patsubst %,snapshot/%.c,devstate io memscan snapcheck snapfile snapstate)
+	$(patsubst %,snapshot/%.c,devstate io memscan snapcheck snapdelta snapfile snapstate)
 API_LIBS := -lmbedtls -lmbedx509 -lmbedcrypto -lsqlite3 -ljansson -lllhttp -lz -lm -lpthread
 
 # What the unit tests and fuzz targets may use, besides the api and snapshot folders: the parts
@@ -77,8 +77,8 @@ TESTED_GUEST := inflate zip glob users text util req
 UNIT := \
 	arn artifacts blk_crash cli_pack cli_text config crc32c devstate dockerfile fsm glob \
 	guest_link guest_zip http http_status inflate ops ops_ext ops_vm overlay page ring \
-	s3_chunked sigv4 sigv4_sign snapfile snapfile_devices snapfile_forgery snapfile_old \
-	snapfile_power snapfile_seal snapfile_tools store text tls tlv token users validate \
+	s3_chunked sigv4 sigv4_sign snapfile snapfile_delta snapfile_devices snapfile_forgery \
+	snapfile_old snapfile_power snapfile_seal snapfile_tools store text tls tlv token users validate \
 	virtio_blk virtio_misc virtio_mmio virtio_net virtio_vsock virtq zip
 UNIT_GUEST := inflate tlv guest_zip glob users text http_status
 UNIT_CLI := cli_text cli_pack

@@ -111,7 +111,13 @@ static int apply_session(struct vm *vm, const struct snap_file *f, int fd, struc
         if (r < 0)
             return r;
     }
-    return 0;
+    struct snap_delta d = {.next = 0};
+    size_t pos = 0;
+    int r;
+    while ((r = snap_next_delta(f->deltas, f->deltas_len, &pos, vm->mem.size / SNAP_PAGE, &d,
+                                e)) > 0)
+        snap_delta_apply(&d, vm->mem.host + (uint64_t)d.page * SNAP_PAGE);
+    return r;
 }
 
 /* The devices in the snapshot must be the devices of the machine. */

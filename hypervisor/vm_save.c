@@ -166,12 +166,13 @@ int machine_save(struct vm *vm, int fd, bool full, struct ctl_saved *ret, struct
     struct snap_source src = {.mem = vm->mem.host,
                               .candidates = candidates,
                               .base = full ? NULL : base.map,
-                              .base_stored = full ? NULL : base.stored};
+                              .base_stored = full ? NULL : base.stored,
+                              .deltas = true};
     if (r == 0)
         r = snap_write(fd, &info, w.b.data, w.b.len, &src, &result, e);
     if (r == 0) {
         *ret = (struct ctl_saved){.file_bytes = info.file_len,
-                                  .pages_stored = info.pages_stored,
+                                  .pages_stored = info.pages_stored + result.pages_delta,
                                   .pages_zero = info.pages_zero,
                                   .pages_same = result.pages_same,
                                   .pause_ns = vm_now_ns() - vm->paused_at_ns};

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 
 #include "../hypervisor/base/crc32c.h"
@@ -28,6 +29,10 @@ static int check_sections(const struct snap_info *s, struct err *e)
     if (!index || index->len % SNAP_RUN_BYTES ||
         index->len / SNAP_RUN_BYTES > s->mem_bytes / SNAP_PAGE)
         return err_set(e, EBADMSG, "the page index is missing or too large");
+    const struct snap_section *deltas = snap_section(s, SNAP_SECTION_DELTAS);
+    if ((s->flags & SNAP_DELTAS) &&
+        ((s->flags & SNAP_FULL) || !deltas || deltas->len == 0 || deltas->len > SNAP_DELTA_MAX))
+        return err_set(e, EBADMSG, "the page deltas are missing, too large or out of place");
     return 0;
 }
 
@@ -35,7 +40,7 @@ static int check_header(const struct snap_info *s, uint64_t file_len, struct err
 {
     static const uint8_t none[SNAP_ID];
     bool full = s->flags & SNAP_FULL;
-    if (s->flags & ~(SNAP_FULL | SNAP_SEALED))
+    if (s->flags & ~(SNAP_FULL | SNAP_SEALED | SNAP_DELTAS))
         return err_set(e, ENOTSUP, "the snapshot uses features this version does not know (%x)",
                        s->flags);
     if (s->file_len != file_len) {
@@ -164,7 +169,9 @@ static int check_crc(const struct snap_section *s, const void *p, struct err *e)
     if (crc32c(0, p, s->len) == s->crc)
         return 0;
     return err_set(e, EBADMSG, "the snapshot's %s is damaged (checksum)",
-                   s->type == SNAP_SECTION_STATE ? "device state" : "page index");
+                   s->type == SNAP_SECTION_STATE   ? "device state"
+                   : s->type == SNAP_SECTION_INDEX ? "page index"
+                                                   : "list of page deltas");
 }
 
 /* Header, and as much behind it as one read gives. */
@@ -187,6 +194,49 @@ int snap_read_info(int fd, struct snap_info *ret, struct err *e)
     uint8_t page[SNAP_PAGE];
     size_t len;
     return read_head(fd, page, sizeof page, &len, ret, e);
+}
+
+/* Sorted, and of pages that no run has. */
+static int check_deltas(const struct snap_file *f, struct err *e)
+{
+    struct snap_delta d = {.next = 0};
+    struct snap_run run = {.count = 0};
+    size_t pos = 0, i = 0;
+    int r;
+    while ((r = snap_next_delta(f->deltas, f->deltas_len, &pos, f->info.mem_bytes / SNAP_PAGE,
+                                &d, e)) > 0) {
+        while (i < f->nruns && (uint64_t)run.page + run.count <= d.page)
+            run = snap_run_at(f->index, i++);
+        if (d.page >= run.page && d.page - run.page < run.count)
+            return err_set(e, EBADMSG, "page %u is stored twice", d.page);
+    }
+    return r;
+}
+
+static int open_deltas(struct snap_file *f, int fd, bool map, struct err *e)
+{
+    const struct snap_section *s = snap_section(&f->info, SNAP_SECTION_DELTAS);
+    int r;
+    if (!(f->info.flags & SNAP_DELTAS))
+        return 0;
+    if (map) {
+        uint64_t from = align_down(s->off, SNAP_PAGE);
+        size_t len = (size_t)(s->len + (s->off - from));
+        void *p = mmap(NULL, len, PROT_READ, MAP_PRIVATE | MAP_POPULATE, fd, (off_t)from);
+        if (p == MAP_FAILED)
+            return err_sys(e, errno, "map the page deltas");
+        f->deltas_map = p;
+        f->map_len = len;
+        f->deltas = (const uint8_t *)p + (s->off - from);
+    } else {
+        uint8_t *p;
+        if ((r = read_section(fd, s, &p, e)) < 0)
+            return r;
+        f->deltas = f->deltas_map = p;
+    }
+    f->deltas_len = s->len;
+    r = check_crc(s, f->deltas, e);
+    return r < 0 ? r : check_deltas(f, e);
 }
 
 static int open_parts(struct snap_file *f, int fd, void *scratch, struct err *e)
@@ -226,6 +276,8 @@ static int open_parts(struct snap_file *f, int fd, void *scratch, struct err *e)
         r = dr_check(f->state, f->state_len, e);
     if (r == 0)
         r = snap_check_index(&f->info, f->index, index->len, e);
+    if (r == 0)
+        r = open_deltas(f, fd, scratch != NULL, e);
     return r;
 }
 
@@ -243,6 +295,10 @@ void snap_free(struct snap_file *f)
     if (f->head_owned)
         free(f->head);
     free(f->index);
+    if (f->map_len)
+        munmap(f->deltas_map, f->map_len);
+    else
+        free(f->deltas_map);
     memset(f, 0, sizeof *f);
 }
 

@@ -22,6 +22,7 @@
 #define SNAP_FULL         1u /* flag: whole memory, flat; else a difference to `parent` */
 #define SNAP_SEALED       2u /* flag: the header carries a keyed checksum (api/seal.h) */
 #define SNAP_SEAL         32u
+#define SNAP_DELTAS       4u /* flag: a section of page deltas belongs to it */
 #define SNAP_FULL_ALIGN   (2ull << 20)
 #define SNAP_SECTIONS_MAX 8u
 #define SNAP_RUN_MAX      256u /* pages in one run */
@@ -29,8 +30,9 @@
 #define SNAP_MEM_MAX      (64ull << 30)
 
 enum snap_section_type {
-    SNAP_SECTION_STATE = 1, /* device state, devstate.h */
-    SNAP_SECTION_INDEX = 2, /* struct snap_run, sorted */
+    SNAP_SECTION_STATE = 1,  /* device state, devstate.h */
+    SNAP_SECTION_INDEX = 2,  /* struct snap_run, sorted */
+    SNAP_SECTION_DELTAS = 3, /* struct snap_delta, sorted */
 };
 
 struct snap_section {
@@ -79,7 +81,25 @@ int snap_check_index(const struct snap_info *info, const void *bytes, size_t len
                      struct err *e);
 struct snap_run snap_run_at(const void *index, size_t i);
 
-/* A file whose header, device state and index have been checked. */
+/* A page of a session as what differs from the image's page, in units of 16 bytes. Most pages
+ * that a request changes, it changes in a few places. */
+#define SNAP_UNIT       16u
+#define SNAP_DELTA_MAP  (SNAP_PAGE / SNAP_UNIT / 8)
+#define SNAP_DELTA_HEAD (4u + SNAP_DELTA_MAP)
+#define SNAP_DELTA_RUN  64u           /* longer runs are stored whole: they can be mapped */
+#define SNAP_DELTA_MAX  (16ull << 20) /* bytes of the section */
+struct snap_delta {
+    uint64_t next; /* smallest page that may follow; 0 at the start */
+    uint32_t page;
+    uint8_t map[SNAP_DELTA_MAP]; /* which units */
+    const uint8_t *units;
+};
+/* The delta at *pos, which moves on: 1, 0 at the end, -EBADMSG. `pages`: of the memory. */
+int snap_next_delta(const void *data, size_t len, size_t *pos, uint64_t pages,
+                    struct snap_delta *d, struct err *e);
+void snap_delta_apply(const struct snap_delta *d, uint8_t *page);
+
+/* A file whose header, device state, index and deltas have been checked. */
 struct snap_file {
     struct snap_info info;
     uint8_t *head; /* what one read brought in; `state` may point into it */
@@ -88,12 +108,19 @@ struct snap_file {
     size_t state_len;
     uint8_t *index;
     size_t nruns;
+    const uint8_t *deltas;
+    size_t deltas_len;
+    void *deltas_map; /* what they lie in: a mapping of map_len, or allocated */
+    size_t map_len;
 };
 #define SNAP_FILE_INIT \
     {                  \
         .head = NULL   \
     }
-/* `scratch` (may be NULL), of SNAP_SCRATCH bytes, saves an allocation; it must outlive f. */
+/* `scratch` (may be NULL), of SNAP_SCRATCH bytes, saves an allocation, and deltas are mapped
+ * instead of read: for a process that may die of a file that is cut meanwhile. It must outlive
+ * f.
+ */
 #define SNAP_SCRATCH (16u << 10)
 int snap_open(struct snap_file *f, int fd, void *scratch, struct err *e);
 void snap_free(struct snap_file *f);
@@ -121,9 +148,10 @@ struct snap_source {
     const uint8_t *base;         /* the image's content, for a difference */
     const uint64_t *base_stored; /* pages of it that are stored; others are zero */
     const struct snap_io *io;    /* NULL: the system's */
+    bool deltas;                 /* short runs as deltas to the base */
 };
 struct snap_result {
-    uint64_t pages_same;
+    uint64_t pages_same, pages_delta;
 };
 /* Writes a whole snapshot to an empty file. Takes flags, ids and host facts from `info`, and
  * fills in the rest. */

@@ -56,8 +56,8 @@ struct writer {
     int fd;
     struct snap_info *info;
     const struct snap_source *src;
-    struct buf index;
-    uint64_t same;
+    struct buf index, deltas;
+    uint64_t same, ndeltas;
     enum page_kind kind; /* of the run being collected */
     uint32_t first, count;
 };
@@ -74,10 +74,43 @@ static enum page_kind classify(const struct writer *w, uint64_t page)
     return page_is_zero(p) ? PAGE_SAME : PAGE_DATA;
 }
 
+static void add_delta(struct writer *w, uint64_t page)
+{
+    static const uint8_t zeros[SNAP_PAGE];
+    uint8_t raw[SNAP_DELTA_HEAD + SNAP_PAGE], *to = raw + SNAP_DELTA_HEAD;
+    const uint8_t *p = w->src->mem + page * SNAP_PAGE;
+    const uint8_t *q =
+        snap_bit(w->src->base_stored, page) ? w->src->base + page * SNAP_PAGE : zeros;
+    memset(raw, 0, SNAP_DELTA_HEAD);
+    put_le32(raw, (uint32_t)page);
+    for (unsigned i = 0; i < SNAP_PAGE / SNAP_UNIT; i++) {
+        if (memcmp(p + i * SNAP_UNIT, q + i * SNAP_UNIT, SNAP_UNIT) == 0)
+            continue;
+        raw[4 + i / 8] |= (uint8_t)(1u << i % 8);
+        memcpy(to, p + i * SNAP_UNIT, SNAP_UNIT);
+        to += SNAP_UNIT;
+    }
+    buf_add(&w->deltas, raw, (size_t)(to - raw));
+    w->ndeltas++;
+}
+
+static bool fits_deltas(const struct writer *w)
+{
+    return w->src->deltas && w->src->base && w->kind == PAGE_DATA &&
+           w->count < SNAP_DELTA_RUN &&
+           w->deltas.len + w->count * (SNAP_DELTA_HEAD + SNAP_PAGE) <= SNAP_DELTA_MAX;
+}
+
 static int end_run(struct writer *w, struct err *e)
 {
     if (w->count == 0)
         return 0;
+    if (fits_deltas(w)) {
+        for (uint32_t i = 0; i < w->count; i++)
+            add_delta(w, w->first + i);
+        w->count = 0;
+        return 0;
+    }
     struct snap_info *info = w->info;
     uint8_t raw[SNAP_RUN_BYTES];
     memset(raw, 0, sizeof raw);
@@ -158,10 +191,17 @@ static int write_all(struct writer *w, const void *state, size_t state_len, stru
         r = write_pages(w, e);
     if (r < 0)
         return r;
-    if (w->index.bad)
+    if (w->index.bad || w->deltas.bad)
         return err_sys(e, ENOMEM, "index the pages of the snapshot");
     info->data_len = full ? info->mem_bytes : info->pages_stored * SNAP_PAGE;
     uint64_t index_off = info->data_off + info->data_len;
+    if (w->deltas.len) {
+        info->flags |= SNAP_DELTAS;
+        r = put_section(w, SNAP_SECTION_DELTAS, w->deltas.data, w->deltas.len, index_off, e);
+        if (r < 0)
+            return r;
+        index_off += w->deltas.len;
+    }
     info->file_len = index_off + w->index.len;
     r = put_section(w, SNAP_SECTION_INDEX, w->index.data, w->index.len, index_off, e);
     /* Also when the index is empty, the file has its full length. */
@@ -181,11 +221,14 @@ int snap_write(int fd, struct snap_info *info, const void *state, size_t state_l
     struct writer w = {
         .io = src->io ? src->io : &snap_io_host, .fd = fd, .info = info, .src = src};
     w.index.limit = (size_t)(info->mem_bytes / SNAP_PAGE * SNAP_RUN_BYTES) + SNAP_PAGE;
+    w.deltas.limit = SNAP_DELTA_MAX;
     info->version = SNAP_VERSION;
     info->nsections = 0;
     info->pages_stored = info->pages_zero = 0;
     int r = write_all(&w, state, state_len, e);
     ret->pages_same = w.same;
+    ret->pages_delta = w.ndeltas;
     buf_free(&w.index);
+    buf_free(&w.deltas);
     return r;
 }

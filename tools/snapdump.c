@@ -56,9 +56,10 @@ static void print_id(const char *name, const uint8_t id[SNAP_ID])
 
 static const char *section_name(uint32_t type)
 {
-    return type == SNAP_SECTION_STATE   ? "device state"
-           : type == SNAP_SECTION_INDEX ? "page index"
-                                        : "unknown";
+    return type == SNAP_SECTION_STATE    ? "device state"
+           : type == SNAP_SECTION_INDEX  ? "page index"
+           : type == SNAP_SECTION_DELTAS ? "page deltas"
+                                         : "unknown";
 }
 
 static void print_header(const struct snap_info *s)
@@ -208,7 +209,7 @@ static void print_runs(const struct snap_file *f)
 struct stats {
     uint64_t kinds[KINDS];
     uint64_t region[REGIONS], region_kinds[REGIONS][KINDS];
-    uint64_t zeroed, same, changed, fresh, stored;
+    uint64_t zeroed, deltas, same, changed, fresh, stored;
     uint64_t kernel_page, kernel_bytes, kernel_stored;
     uint64_t *hashes;
 };
@@ -234,11 +235,13 @@ static int look_at_page(struct stats *s, const struct view *v, const struct view
 {
     uint8_t p[SNAP_PAGE], below[SNAP_PAGE];
     enum view_source from;
-    int r = view_page(v, NULL, page, p, &from, e);
+    int r = view_page(v, image, page, p, &from, e);
     if (r < 0)
         return r;
     if (from == VIEW_IS_ZERO && !view_is_image(v))
         s->zeroed++;
+    if (from == VIEW_FROM_FILE && v->where[page] & VIEW_DELTA)
+        s->deltas++;
     if (from != VIEW_FROM_FILE)
         return 0;
     enum page_kind kind = page_kind(p, &v->f.info);
@@ -307,13 +310,17 @@ static void print_stats(struct stats *s, const struct view *v, const struct view
                (unsigned long long)s->kernel_bytes >> 10, percent(s->kernel_stored, s->stored));
     if (!view_is_image(v))
         printf("zero where the image has content: %llu pages\n", (unsigned long long)s->zeroed);
+    if (s->deltas)
+        printf("only what differs from the image is stored of %llu pages%s\n",
+               (unsigned long long)s->deltas,
+               image ? "" : "; name it with --image to see their kinds");
     if (image)
         printf("against the image: %llu changed, %llu where it has nothing, %llu the same\n",
                (unsigned long long)s->changed, (unsigned long long)s->fresh,
                (unsigned long long)s->same);
-    printf("bytes: %llu pages, %llu page index (%zu runs), %llu device state\n",
-           (unsigned long long)s->stored * SNAP_PAGE, (unsigned long long)index, v->f.nruns,
-           (unsigned long long)state);
+    printf("bytes: %llu pages, %zu deltas, %llu page index (%zu runs), %llu device state\n",
+           (unsigned long long)info->pages_stored * SNAP_PAGE, v->f.deltas_len,
+           (unsigned long long)index, v->f.nruns, (unsigned long long)state);
     printf("where they lie\n");
     for (unsigned i = 0; i < REGIONS; i++) {
         uint64_t part = info->mem_bytes / REGIONS;
@@ -331,7 +338,7 @@ static void print_stats(struct stats *s, const struct view *v, const struct view
 static int print_pages(const struct view *v, const struct view *image, struct err *e)
 {
     AUTO_FREE struct stats *s = calloc(1, sizeof *s);
-    AUTO_FREE uint64_t *hashes = calloc(v->f.info.pages_stored + 1, sizeof *hashes);
+    AUTO_FREE uint64_t *hashes = calloc(v->pages, sizeof *hashes);
     if (!s || !hashes)
         return err_sys(e, ENOMEM, "look at the pages");
     s->hashes = hashes;

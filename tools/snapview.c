@@ -49,6 +49,10 @@ int view_open(struct view *v, const char *path, struct err *e)
             v->where[run.page + k] =
                 run.flags & SNAP_RUN_ZERO ? VIEW_ZERO : run.off + k * SNAP_PAGE;
     }
+    struct snap_delta d = {.next = 0};
+    for (size_t pos = 0, at = 0;
+         snap_next_delta(v->f.deltas, v->f.deltas_len, &pos, v->pages, &d, NULL) > 0; at = pos)
+        v->where[d.page] = VIEW_DELTA | at;
     for (uint64_t p = 0; view_is_image(v) && p < v->pages; p++)
         v->where[p] = v->where[p] ? v->where[p] : VIEW_ZERO;
     return 0;
@@ -69,6 +73,19 @@ int view_page(const struct view *v, const struct view *image, uint64_t page,
 {
     uint64_t at = page < v->pages ? v->where[page] : VIEW_ZERO;
     int fd = v->fd;
+    if (at & VIEW_DELTA) {
+        struct snap_delta d = {.next = 0};
+        size_t pos = at & ~VIEW_DELTA;
+        int r = 0;
+        memset(ret, 0, SNAP_PAGE);
+        if (image)
+            r = view_page(image, NULL, page, ret, ret_source, e);
+        if (r == 0 &&
+            (r = snap_next_delta(v->f.deltas, v->f.deltas_len, &pos, v->pages, &d, e)) > 0)
+            snap_delta_apply(&d, ret);
+        *ret_source = VIEW_FROM_FILE;
+        return r < 0 ? r : 0;
+    }
     *ret_source = at == 0 ? VIEW_FROM_IMAGE : at == VIEW_ZERO ? VIEW_IS_ZERO : VIEW_FROM_FILE;
     if (at == 0 && image) {
         at = page < image->pages ? image->where[page] : VIEW_ZERO;

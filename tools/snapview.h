@@ -19,9 +19,11 @@ struct view {
     struct snap_file f;
     int fd;
     uint64_t pages;
-    uint64_t *where; /* of each page: 0 not in this file, VIEW_ZERO, or its offset */
+    uint64_t *where; /* of each page: 0 not in this file, VIEW_ZERO, its offset, or that of its
+                        delta in the section with VIEW_DELTA set */
 };
-#define VIEW_ZERO 1u
+#define VIEW_ZERO  1u
+#define VIEW_DELTA (1ull << 63)
 
 int view_open(struct view *v, const char *path, struct err *e);
 void view_close(struct view *v);
@@ -33,7 +35,7 @@ static inline bool view_is_image(const struct view *v)
 /* Where a page's content comes from. */
 enum view_source { VIEW_FROM_FILE, VIEW_IS_ZERO, VIEW_FROM_IMAGE };
 /* Content of a page into ret. `image` (may be NULL) stands below a session; without it the
- * result may be VIEW_FROM_IMAGE, and ret is zero. */
+ * result may be VIEW_FROM_IMAGE, and ret is zero, or has only what differs from the image. */
 int view_page(const struct view *v, const struct view *image, uint64_t page,
               uint8_t ret[SNAP_PAGE], enum view_source *ret_source, struct err *e);
 

@@ -190,7 +190,7 @@ static inline int sample_image(struct sample *s, int fd)
 }
 
 /* The session: 2, 50–52 and 900 changed or new, 3 and 700 now zero, 1 and 60 the same. */
-static inline int sample_session(struct sample *s, int fd)
+static inline int sample_session_as(struct sample *s, int fd, bool deltas)
 {
     struct dstate_writer w = sample_state(99);
     struct snap_info info = sample_info(0);
@@ -205,11 +205,19 @@ static inline int sample_session(struct sample *s, int fd)
         sample_mark(s->candidates, zero[i]);
         sample_mark(s->candidates, same[i]);
     }
-    struct snap_source src = {
-        .mem = s->mem, .candidates = s->candidates, .base = s->base, .base_stored = s->stored};
+    struct snap_source src = {.mem = s->mem,
+                              .candidates = s->candidates,
+                              .base = s->base,
+                              .base_stored = s->stored,
+                              .deltas = deltas};
     int r = snap_write(fd, &info, w.b.data, w.b.len, &src, &result, NULL);
     buf_free(&w.b);
     return r;
+}
+
+static inline int sample_session(struct sample *s, int fd)
+{
+    return sample_session_as(s, fd, false);
 }
 
 static inline int sample_memfd(const char *name)

@@ -83,6 +83,16 @@ static inline const char *walk_file(const struct snap_file *f, uint64_t file_len
     if (dr_check(f->state, f->state_len, NULL) < 0)
         return "device state out of shape";
     walk_state(f->state, f->state_len);
+    struct snap_delta d = {.next = 0};
+    static uint8_t page[SNAP_PAGE];
+    size_t pos = 0;
+    if (f->deltas_len && !(s->flags & SNAP_DELTAS))
+        return "deltas without their flag";
+    while (snap_next_delta(f->deltas, f->deltas_len, &pos, s->mem_bytes / SNAP_PAGE, &d, NULL) >
+           0)
+        snap_delta_apply(&d, page);
+    if (pos != f->deltas_len)
+        return "deltas that end too early";
     return walk_runs(s, f->index, f->nruns);
 }
 

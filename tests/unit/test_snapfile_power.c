@@ -43,6 +43,7 @@ static int save(void *ctx, int fd, struct err *e)
                               .candidates = w->s.candidates,
                               .base = w->s.base,
                               .base_stored = w->s.stored,
+                              .deltas = w->seal != NULL,
                               .io = &w->disk.io};
     int r = snap_write(fd, &info, state.b.data, state.b.len, &src, &result, e);
     buf_free(&state.b);
@@ -260,6 +261,14 @@ static bool same_memory(struct world *w, int dir, const char *name)
             same &= memcmp(page, want, SNAP_PAGE) == 0;
             sample_mark(covered, run.page + k);
         }
+    }
+    struct snap_delta d = {.next = 0};
+    for (size_t pos = 0;
+         snap_next_delta(f.deltas, f.deltas_len, &pos, SAMPLE_PAGES, &d, NULL) > 0;) {
+        memcpy(page, w->s.base + (uint64_t)d.page * SNAP_PAGE, SNAP_PAGE);
+        snap_delta_apply(&d, page);
+        same &= memcmp(page, w->s.mem + (uint64_t)d.page * SNAP_PAGE, SNAP_PAGE) == 0;
+        sample_mark(covered, d.page);
     }
     for (uint64_t p = 0; p < SAMPLE_PAGES; p++)
         same &= snap_bit(covered, p) ||
