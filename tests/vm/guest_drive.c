@@ -232,7 +232,8 @@ TEST(commands)
     args(&w, ARGS("nothere"));
     CHECK(!guest_command(&g, &w, NULL, out, sizeof out, &last) && last.num == ENOENT);
     w = fields();
-    args(&w, ARGS("sh", "-c", "limits ; cat -"));
+    /* What is typed is read first: its echo must not fall into other output. */
+    args(&w, ARGS("sh", "-c", "cat - ; limits"));
     tlv_put_u32(&w, GP_T_PTY, 1);
     CHECK(guest_command(&g, &w, "typed\r", out, sizeof out, &last));
     CHECK(strstr(out, "tty 1\r\n") && strstr(out, "typed\r\n"));
