@@ -30,7 +30,9 @@ options=(-t "${BENCH_LIMIT:-3600}" -f "$out/bench=/bench/bench"
     -f "$out/guest.cpio=/bench/guest.cpio" -f "$build/vm/root.img=/bench/root.img"
     -f tests/bench/inside.sh=/bench/run -f tests/bench/daemon-inside.sh=/bench/daemon.sh
     -f "$out/daemon=/bench/daemon" -f "$build/arm64/dormouse=/bench/dormouse"
-    -f "$build/vm/payload=/bench/payload" -d "$build/bases/bases.img:bases:ro")
+    -f "$build/vm/payload=/bench/payload")
+# Only the daemon's cases need the base images, and only peers their disk.
+[ ! -s "$build/bases/bases.img" ] || options+=(-d "$build/bases/bases.img:bases:ro")
 if [ "${PEERS:-}" != none ] && [ -s "$build/peers/qemu.img" ]; then
     options+=(-d "$build/peers/qemu.img:peers:ro")
 fi
