@@ -37,6 +37,19 @@ bool page_is_zero(const void *page)
     return true;
 }
 
+/* A small C library compares byte by byte. */
+bool page_equal(const void *a, const void *b)
+{
+    const uint64_t *p = a, *q = b;
+    for (unsigned i = 0; i < PAGE / sizeof *p; i += 8) {
+        if ((p[i] ^ q[i]) | (p[i + 1] ^ q[i + 1]) | (p[i + 2] ^ q[i + 2]) |
+            (p[i + 3] ^ q[i + 3]) | (p[i + 4] ^ q[i + 4]) | (p[i + 5] ^ q[i + 5]) |
+            (p[i + 6] ^ q[i + 6]) | (p[i + 7] ^ q[i + 7]))
+            return false;
+    }
+    return true;
+}
+
 static void mark(uint64_t *bitmap, uint64_t page, uint64_t end)
 {
     for (; page < end; page++)

@@ -9,6 +9,7 @@
 #include "../hypervisor/base/err.h"
 
 bool page_is_zero(const void *page);
+bool page_equal(const void *a, const void *b);
 /* Sets the bit of every anonymous page (written since the mapping was made) in
  * [mem, mem+len). pagemap_fd: /proc/self/pagemap. PAGEMAP_SCAN where the kernel has it
  * (6.7), else the pagemap is read. */
