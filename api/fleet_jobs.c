@@ -5,6 +5,7 @@
  * while their owner does something else.
  */
 #include <errno.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -167,6 +168,9 @@ void job_push(struct fleet *f, enum job_kind kind, struct fvm *vm, const char *i
 static void *writer_main(void *arg)
 {
     struct fleet *f = arg;
+    /* Does not interrupt the thread whose row it writes. */
+    const struct sched_param param = {.sched_priority = 0};
+    pthread_setschedparam(pthread_self(), SCHED_BATCH, &param);
     pthread_mutex_lock(&f->jlock);
     for (;;) {
         struct row_write *w = f->writes;

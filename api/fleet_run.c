@@ -5,7 +5,7 @@
  * about to be undone, so that after a crash the row never promises more than
  * the files hold:
  *     suspended: vms/<id>/mem.snap.<generation> and disk.ovl, with that generation in the row;
- *     a resume writes the next generation before anything else counts, so files of the
+ *     a resume marks the disk with the next generation before the guest runs, so files of the
  *     generation before are not taken for a suspended session once the disk may have changed.
  */
 #include <errno.h>
@@ -372,14 +372,6 @@ static int load_session(struct fleet *f, struct fvm *vm, struct phases *ph, bool
         return -e->num;
     if (snapfiles_use(&snap_io_host, disk, vm->row.generation + 1, e) < 0)
         return -e->num;
-    /* Beside the restore: from this row on the files count as used. */
-    struct store_vm row = vm->row;
-    row.generation++;
-    row.suspended_at = 0;
-    if (!vm->image->config.hooks[IMAGE_HOOK_RESUME].enabled)
-        snprintf(row.state, sizeof row.state, "%s", fsm_name(VM_RUNNING));
-    if (row_later(f, vm, &row) < 0)
-        return err_sys(e, ENOMEM, "resume");
     struct io_request address;
     const struct restore_fds rf = {
         .console = console, .session_mem = mem, .session_disk = disk};
@@ -423,7 +415,6 @@ int vm_resume(struct fleet *f, struct fvm *vm, bool wait, struct err *e)
 {
     struct phases ph = {.begin = now_ns()};
     struct err werr = ERR_INIT;
-    const bool hooked = vm->image->config.hooks[IMAGE_HOOK_RESUME].enabled;
     bool ran = false, refused = false;
     int r = fleet_admit(f, vm, e);
     if (r == 0) {
@@ -440,8 +431,9 @@ int vm_resume(struct fleet *f, struct fvm *vm, bool wait, struct err *e)
         r = now_running(f, vm, EV_RESUMED, e);
     if (r == 0) {
         snprintf(vm->row.state, sizeof vm->row.state, "%s", fsm_name(VM_RUNNING));
-        if (hooked)
-            row_later(f, vm, &vm->row);
+        /* Until it is written the mark in the disk says that the snapshot is used up. */
+        if (row_later(f, vm, &vm->row) < 0)
+            write_row(f, vm, VM_RUNNING, &werr);
         if (wait)
             row_settle(f, vm);
         ph.end = now_ns();
@@ -470,8 +462,6 @@ int vm_resume(struct fleet *f, struct fvm *vm, bool wait, struct err *e)
         drop_process(f, vm); /* sleep_again() has, a failed load has not */
         if (!ran)
             unuse_disk(vm);
-        if (!ran && vm->later)
-            write_row(f, vm, VM_SUSPENDED, &werr);
         applog_say(&vm->log, "resume failed: %s", e->msg);
         close_dir(vm);
         fleet_step(vm, EV_RESUME_FAILED);

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <time.h>
 
@@ -36,6 +37,8 @@ static uint32_t missing(const struct pool *p)
 static void *refill_main(void *arg)
 {
     struct pool *p = arg;
+    const struct sched_param param = {.sched_priority = 0};
+    pthread_setschedparam(pthread_self(), SCHED_BATCH, &param); /* behind those who serve */
     pthread_mutex_lock(&p->lock);
     while (!p->stop) {
         uint32_t n = p->kicked ? missing(p) : 0;
