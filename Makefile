@@ -42,7 +42,7 @@ API :=  \
 	config config_json conn digest dockerfile dockerfile_words durable edge \
 	edge_head edge_pump exchange fleet fleet_addr fleet_build fleet_guest fleet_idle fleet_image \
 	fleet_info fleet_io fleet_jobs fleet_open fleet_run front fsm guest_link http1 http1_write \
-	jsonw netlink nft op ops_connector ops_ext ops_image ops_managed ops_microvm ops_run ops_tag \
+	jsonw mbed netlink nft op ops_connector ops_ext ops_image ops_managed ops_microvm ops_run ops_tag \
 	ops_token ops_version page parent parent_spawn pool reconcile role route s3 s3_body \
 	s3_chunked s3_list s3_multi s3_object s3_xml seal server shapes sigv4 sigv4_canon sigv4_sign \
 	siphash snapfiles store_image store_misc store_schema store_sqlite store_vm tls token urlenc uuid validate vmm zip
@@ -56,7 +56,7 @@ API_SRC := $(BASE_SRC) $(SNAPSHOT_SRC) $(API:%=api/%.c)
 CLI :=  \
 	call cmd_build cmd_curl cmd_images cmd_logs cmd_misc cmd_run cmd_vms dial doctor find \
 	http_client ignore main opts pack report settings text tls_client wait zip_write
-CLI_API := arn conn digest http1 http1_write sigv4 sigv4_canon sigv4_sign urlenc uuid
+CLI_API := arn conn digest http1 http1_write mbed sigv4 sigv4_canon sigv4_sign urlenc uuid
 CLI_SRC := $(patsubst %,hypervisor/base/%.c,buf crc32c err fd) $(CLI_API:%=api/%.c) \
 	$(CLI:%=tools/cli/%.c)
 CLI_LIBS := -lmbedtls -lmbedx509 -lmbedcrypto -ljansson -lllhttp -lz -lm -lpthread

@@ -6,7 +6,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <mbedtls/ecp.h>
-#include <mbedtls/error.h>
 #include <mbedtls/oid.h>
 #include <mbedtls/pk.h>
 #include <mbedtls/x509_crt.h>
@@ -20,6 +19,7 @@
 #include "../hypervisor/base/fd.h"
 #include "../hypervisor/base/mem.h"
 #include "durable.h"
+#include "mbed.h"
 #include "uuid.h"
 
 #define DAY            86400
@@ -29,20 +29,6 @@
 #define BACKDATE_DAYS  1 /* clients' clocks differ */
 #define ISSUER         "CN=Dormouse CA,O=Dormouse"
 #define SERVER_SUBJECT "CN=Dormouse,O=Dormouse"
-
-static int crypto_fail(struct err *e, int code, const char *what)
-{
-    char text[160];
-    mbedtls_strerror(code, text, sizeof text);
-    return err_set(e, EIO, "%s: %s", what, text);
-}
-
-static int rng(void *ctx, unsigned char *data, size_t len)
-{
-    (void)ctx;
-    random_fill(data, len);
-    return 0;
-}
 
 /* Reads PEM text of a file; -ENOENT without an error text when it is not there. */
 static int read_pem(int dir, const char *name, char **ret, size_t *ret_len, struct err *e)
@@ -59,9 +45,10 @@ static int load_key(int dir, const char *name, mbedtls_pk_context *ret, struct e
     int r = read_pem(dir, name, &pem, &len, e);
     if (r < 0)
         return r;
-    int code = mbedtls_pk_parse_key(ret, (unsigned char *)pem, len + 1, NULL, 0, rng, NULL);
+    int code =
+        mbedtls_pk_parse_key(ret, (unsigned char *)pem, len + 1, NULL, 0, mbed_random, NULL);
     explicit_bzero(pem, len);
-    return code == 0 ? 0 : (crypto_fail(e, code, "parse"), err_wrap(e, "'%s'", name));
+    return code == 0 ? 0 : (mbed_fail(e, EIO, code, "parse"), err_wrap(e, "'%s'", name));
 }
 
 static int load_cert(int dir, const char *name, mbedtls_x509_crt *ret, struct err *e)
@@ -72,7 +59,7 @@ static int load_cert(int dir, const char *name, mbedtls_x509_crt *ret, struct er
     if (r < 0)
         return r;
     int code = mbedtls_x509_crt_parse(ret, (unsigned char *)pem, len + 1);
-    return code == 0 ? 0 : (crypto_fail(e, code, "parse"), err_wrap(e, "'%s'", name));
+    return code == 0 ? 0 : (mbed_fail(e, EIO, code, "parse"), err_wrap(e, "'%s'", name));
 }
 
 static int make_key(int dir, const char *name, mbedtls_pk_context *ret, struct err *e)
@@ -80,11 +67,12 @@ static int make_key(int dir, const char *name, mbedtls_pk_context *ret, struct e
     unsigned char pem[2048];
     int code = mbedtls_pk_setup(ret, mbedtls_pk_info_from_type(MBEDTLS_PK_ECKEY));
     if (code == 0)
-        code = mbedtls_ecp_gen_key(MBEDTLS_ECP_DP_SECP256R1, mbedtls_pk_ec(*ret), rng, NULL);
+        code = mbedtls_ecp_gen_key(MBEDTLS_ECP_DP_SECP256R1, mbedtls_pk_ec(*ret), mbed_random,
+                                   NULL);
     if (code == 0)
         code = mbedtls_pk_write_key_pem(ret, pem, sizeof pem);
     if (code != 0)
-        return crypto_fail(e, code, "make a key");
+        return mbed_fail(e, EIO, code, "make a key");
     int r = durable_write(dir, name, pem, strlen((char *)pem), 0600, e);
     explicit_bzero(pem, sizeof pem);
     return r;
@@ -114,9 +102,9 @@ static int set_serial(mbedtls_x509write_cert *w)
 static int write_cert(int dir, const char *name, mbedtls_x509write_cert *w, struct err *e)
 {
     unsigned char pem[8192];
-    int code = mbedtls_x509write_crt_pem(w, pem, sizeof pem, rng, NULL);
+    int code = mbedtls_x509write_crt_pem(w, pem, sizeof pem, mbed_random, NULL);
     if (code != 0)
-        return crypto_fail(e, code, "sign a certificate");
+        return mbed_fail(e, EIO, code, "sign a certificate");
     return durable_write(dir, name, pem, strlen((char *)pem), 0644, e);
 }
 
@@ -156,7 +144,7 @@ static int make_ca(int dir, int64_t now, mbedtls_pk_context *key, struct err *e)
         code = mbedtls_x509write_crt_set_key_usage(&w, MBEDTLS_X509_KU_KEY_CERT_SIGN |
                                                            MBEDTLS_X509_KU_CRL_SIGN);
     if (code != 0)
-        return crypto_fail(e, code, "make the CA certificate");
+        return mbed_fail(e, EIO, code, "make the CA certificate");
     return write_cert(dir, "ca.pem", &w, e);
 }
 
@@ -224,7 +212,7 @@ static int make_server(int dir, const struct ca_config *c, mbedtls_pk_context *c
     if (code == 0)
         code = set_server_usage(&w);
     if (code != 0)
-        return crypto_fail(e, code, "make the server certificate");
+        return mbed_fail(e, EIO, code, "make the server certificate");
     r = write_cert(dir, "server.pem", &w, e);
     return r < 0 ? r : durable_write(dir, "server.names", names, strlen(names), 0644, e);
 }

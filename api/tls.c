@@ -4,7 +4,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <mbedtls/error.h>
 #include <mbedtls/net_sockets.h>
 #include <mbedtls/ssl.h>
 #include <mbedtls/ssl_ticket.h>
@@ -19,7 +18,7 @@
 
 #include "../hypervisor/base/fd.h"
 #include "../hypervisor/base/mem.h"
-#include "uuid.h"
+#include "mbed.h"
 
 #define TICKET_SECONDS 86400u
 
@@ -44,20 +43,6 @@ struct tls_conn {
     mbedtls_ssl_context ssl;
     size_t unfinished; /* length of a write that must be repeated as it was */
 };
-
-static int tls_fail(struct err *e, int code, const char *what)
-{
-    char text[160];
-    mbedtls_strerror(code, text, sizeof text);
-    return err_set(e, EPROTO, "%s: %s", what, text);
-}
-
-static int rng(void *ctx, unsigned char *data, size_t len)
-{
-    (void)ctx;
-    random_fill(data, len);
-    return 0;
-}
 
 int tls_library_init(struct err *e)
 {
@@ -100,8 +85,8 @@ static int set_configure(struct tls_set *s, struct err *e)
         mbedtls_ssl_config_defaults(&s->conf, MBEDTLS_SSL_IS_SERVER,
                                     MBEDTLS_SSL_TRANSPORT_STREAM, MBEDTLS_SSL_PRESET_DEFAULT);
     if (r != 0)
-        return tls_fail(e, r, "set up TLS");
-    mbedtls_ssl_conf_rng(&s->conf, rng, NULL);
+        return mbed_fail(e, EPROTO, r, "set up TLS");
+    mbedtls_ssl_conf_rng(&s->conf, mbed_random, NULL);
     mbedtls_ssl_conf_min_tls_version(&s->conf, MBEDTLS_SSL_VERSION_TLS1_2);
     mbedtls_ssl_conf_max_tls_version(&s->conf, MBEDTLS_SSL_VERSION_TLS1_3);
     mbedtls_ssl_conf_tls13_key_exchange_modes(
@@ -112,10 +97,10 @@ static int set_configure(struct tls_set *s, struct err *e)
     if (r == 0)
         r = mbedtls_ssl_conf_own_cert(&s->conf, &s->cert, &s->key);
     if (r == 0)
-        r = mbedtls_ssl_ticket_setup(&s->tickets, rng, NULL, MBEDTLS_CIPHER_AES_256_GCM,
+        r = mbedtls_ssl_ticket_setup(&s->tickets, mbed_random, NULL, MBEDTLS_CIPHER_AES_256_GCM,
                                      TICKET_SECONDS);
     if (r != 0)
-        return tls_fail(e, r, "set up TLS");
+        return mbed_fail(e, EPROTO, r, "set up TLS");
     mbedtls_ssl_conf_session_tickets_cb(&s->conf, mbedtls_ssl_ticket_write,
                                         mbedtls_ssl_ticket_parse, &s->tickets);
     return 0;
@@ -141,12 +126,14 @@ static int set_load(struct tls_set **ret, const char *cert_path, const char *key
     mbedtls_ssl_ticket_init(&s->tickets);
     r = mbedtls_x509_crt_parse(&s->cert, (unsigned char *)cert, cert_len + 1);
     if (r != 0)
-        return tls_fail(e, r, "read the TLS certificate"), err_wrap(e, "'%s'", cert_path);
-    r = mbedtls_pk_parse_key(&s->key, (unsigned char *)key, key_len + 1, NULL, 0, rng, NULL);
+        return mbed_fail(e, EPROTO, r, "read the TLS certificate"),
+               err_wrap(e, "'%s'", cert_path);
+    r = mbedtls_pk_parse_key(&s->key, (unsigned char *)key, key_len + 1, NULL, 0, mbed_random,
+                             NULL);
     explicit_bzero(key, key_len);
     if (r != 0)
-        return tls_fail(e, r, "read the TLS key"), err_wrap(e, "'%s'", key_path);
-    if (mbedtls_pk_check_pair(&s->cert.pk, &s->key, rng, NULL) != 0)
+        return mbed_fail(e, EPROTO, r, "read the TLS key"), err_wrap(e, "'%s'", key_path);
+    if (mbedtls_pk_check_pair(&s->cert.pk, &s->key, mbed_random, NULL) != 0)
         return err_set(e, EINVAL, "the TLS key '%s' is not the one of certificate '%s'",
                        key_path, cert_path);
     r = set_configure(s, e);
@@ -327,7 +314,7 @@ int tls_handshake(struct conn *c, int64_t deadline, struct err *e)
         if (code == 0)
             return 0;
         if (step_result(c, code) != -EAGAIN)
-            return tls_fail(e, code, "TLS handshake");
+            return mbed_fail(e, EPROTO, code, "TLS handshake");
         int r = conn_wait(c, c->want, deadline);
         if (r < 0)
             return err_sys(e, -r, "TLS handshake");
@@ -352,7 +339,7 @@ int tls_conn(struct tls *t, int fd, struct conn **ret, struct err *e)
     int code = mbedtls_ssl_setup(&tc->ssl, &tc->set->conf);
     if (code != 0) {
         conn_close(c);
-        return tls_fail(e, code, "begin TLS");
+        return mbed_fail(e, EPROTO, code, "begin TLS");
     }
     mbedtls_ssl_set_user_data_p(&tc->ssl, c);
     mbedtls_ssl_set_bio(&tc->ssl, c, bio_send, bio_recv, NULL);

@@ -25,7 +25,7 @@ function layer(path) {
     if (path ~ /^hypervisor\/base\//) return "base"
     if (path ~ /^hypervisor\/ctl\.h$/) return "ctl"
     if (path ~ /^guest\/abi\//) return "abi"
-    if (path ~ /^api\/(arn|conn|digest|http|http1|sigv4|sigv4_sign|urlenc|uuid)\.h$/) return "client"
+    if (path ~ /^api\/(arn|conn|digest|http|http1|mbed|sigv4|sigv4_sign|urlenc|uuid)\.h$/) return "client"
     sub(/\/.*/, "", path)
     return path
 }

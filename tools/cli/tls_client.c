@@ -4,7 +4,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <mbedtls/error.h>
 #include <mbedtls/net_sockets.h>
 #include <mbedtls/ssl.h>
 #include <mbedtls/x509_crt.h>
@@ -15,7 +14,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "../../api/uuid.h"
+#include "../../api/mbed.h"
 #include "../../hypervisor/base/fd.h"
 #include "../../hypervisor/base/mem.h"
 
@@ -30,20 +29,6 @@ struct tls_client {
 struct tls_stream {
     mbedtls_ssl_context ssl;
 };
-
-static int tls_fail(struct err *e, int code, const char *what)
-{
-    char text[160];
-    mbedtls_strerror(code, text, sizeof text);
-    return err_set(e, EPROTO, "%s: %s", what, text);
-}
-
-static int rng(void *ctx, unsigned char *data, size_t len)
-{
-    (void)ctx;
-    random_fill(data, len);
-    return 0;
-}
 
 static int load_roots(struct tls_client *t, struct err *e)
 {
@@ -68,7 +53,7 @@ static int load_roots(struct tls_client *t, struct err *e)
     }
     r = mbedtls_x509_crt_parse(&t->roots, (unsigned char *)text, len + 1);
     if (r < 0) {
-        tls_fail(e, r, "read the certificate authority");
+        mbed_fail(e, EPROTO, r, "read the certificate authority");
         return err_wrap(e, "'%.200s'", t->ca);
     }
     return 0;
@@ -87,12 +72,12 @@ int tls_client_open(struct tls_client **ret, const char *ca, struct err *e)
     int r =
         mbedtls_ssl_config_defaults(&t->conf, MBEDTLS_SSL_IS_CLIENT,
                                     MBEDTLS_SSL_TRANSPORT_STREAM, MBEDTLS_SSL_PRESET_DEFAULT);
-    r = r != 0 ? tls_fail(e, r, "set up TLS") : load_roots(t, e);
+    r = r != 0 ? mbed_fail(e, EPROTO, r, "set up TLS") : load_roots(t, e);
     if (r < 0) {
         tls_client_close(t);
         return r;
     }
-    mbedtls_ssl_conf_rng(&t->conf, rng, NULL);
+    mbedtls_ssl_conf_rng(&t->conf, mbed_random, NULL);
     mbedtls_ssl_conf_min_tls_version(&t->conf, MBEDTLS_SSL_VERSION_TLS1_2);
     mbedtls_ssl_conf_authmode(&t->conf, MBEDTLS_SSL_VERIFY_REQUIRED);
     mbedtls_ssl_conf_ca_chain(&t->conf, &t->roots, NULL);
@@ -244,7 +229,7 @@ static int handshake(struct tls_client *t, struct conn *c, const char *name, int
                            "handshake",
                            name);
         } else {
-            tls_fail(e, n, "TLS handshake");
+            mbed_fail(e, EPROTO, n, "TLS handshake");
             return err_wrap(e, "'%.100s'", name);
         }
     }
@@ -270,7 +255,7 @@ int tls_connect(struct tls_client *t, int fd, const char *name, int64_t deadline
         err_sys(e, -r, "make a socket non-blocking");
     } else if ((r = mbedtls_ssl_setup(&s->ssl, &t->conf)) != 0 ||
                (r = mbedtls_ssl_set_hostname(&s->ssl, name)) != 0) {
-        r = tls_fail(e, r, "set up TLS");
+        r = mbed_fail(e, EPROTO, r, "set up TLS");
     } else {
         mbedtls_ssl_set_bio(&s->ssl, &c->fd, bio_send, bio_recv, NULL);
         r = handshake(t, c, name, deadline, e);
