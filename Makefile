@@ -23,7 +23,7 @@ CROSS := $(if $(filter aarch64,$(shell uname -m)),,aarch64-linux-gnu-)
 
 # ---- what is made of what -----------------------------------------------------------------------
 
-BASE := buf crc32c err fd log msg
+BASE := buf crc32c err fd filter log msg
 
 SNAPSHOT := devstate io memscan overlay snapcheck snapdelta snapfile snapstate snapwrite
 
@@ -39,10 +39,10 @@ INIT :=  \
 
 API :=  \
 	api applog arn artifacts artifacts_read artifacts_write auth build_vm buildlog ca cgroup \
-	config config_json conn digest dockerfile dockerfile_words durable edge \
-	edge_head edge_pump exchange fleet fleet_addr fleet_build fleet_guest fleet_idle fleet_image \
+	config config_json confine confine_calls conn digest dockerfile dockerfile_words durable edge \
+	edge_head edge_pump exchange fleet fleet_addr fleet_build fleet_guest fleet_host fleet_idle fleet_image \
 	fleet_info fleet_io fleet_jobs fleet_open fleet_run front fsm guest_link http1 http1_write \
-	jsonw mbed netlink nft op ops_connector ops_ext ops_image ops_managed ops_microvm ops_run ops_tag \
+	jsonw keys mbed netlink nft op ops_connector ops_ext ops_image ops_key ops_managed ops_microvm ops_run ops_tag \
 	ops_token ops_version page parent parent_spawn pool reconcile role route s3 s3_body \
 	s3_chunked s3_list s3_multi s3_object s3_xml seal server shapes sigv4 sigv4_canon sigv4_sign \
 	siphash snapfiles store_image store_misc store_schema store_sqlite store_vm tls token urlenc uuid validate vmm zip
@@ -76,14 +76,14 @@ TESTED_GUEST := inflate zip glob users text util req
 # of their own.
 UNIT := \
 	arn artifacts blk_crash cli_pack cli_text config crc32c devstate dockerfile fsm glob \
-	guest_link guest_zip http http_status inflate ops ops_ext ops_vm overlay page ring \
+	guest_link guest_zip http http_status inflate ops ops_ext ops_key ops_vm overlay page ring \
 	s3_chunked sigv4 sigv4_sign snapfile snapfile_delta snapfile_devices snapfile_forgery \
 	snapfile_old snapfile_power snapfile_seal snapfile_tools store text tls tlv token users validate \
 	virtio_blk virtio_misc virtio_mmio virtio_net virtio_vsock virtq zip
 UNIT_GUEST := inflate tlv guest_zip glob users text http_status
 UNIT_CLI := cli_text cli_pack
 FUZZ := \
-	arn dockerfile guest_link guest_req guest_zip http1 inflate ops_json s3_chunked \
+	arn dockerfile guest_link guest_req guest_zip http1 inflate ops_json priv s3_chunked \
 	sigv4 snapfile snapstate tlv virtio_blk virtio_misc virtio_net virtq vsock zip
 FUZZ_GUEST := inflate tlv guest_zip guest_req
 
@@ -354,6 +354,11 @@ $(addprefix $(B)/vm/,ctl_drive guest_drive guest_soak hostile_drive lockdown_dri
 	$(call say,LINK,"$(@F) (runs on arm64)")
 	@mkdir -p $(@D)
 	$(Q)$(CC_musl) -static $(LINK) -o $@ $^
+$(B)/vm/confine_drive: $(call objects,glibc,tests/vm/confine_drive.c api/confine.c \
+		api/confine_calls.c $(BASE_SRC))
+	$(call say,LINK,"$(@F) (runs on arm64)")
+	@mkdir -p $(@D)
+	$(Q)$(CC_glibc) -static-pie $(LINK) -o $@ $^
 # The hostile guest is a kernel of its own, without any library.
 HOSTILE := $(addprefix tests/guests/hostile_,start.S lib.c driver.c virtio.c devices.c cpu.c)
 BARE := -std=gnu17 $(WARN) -g -O2 -ffreestanding -fno-stack-protector -fno-pie -no-pie \
@@ -374,7 +379,7 @@ $(B)/vm/root.img: $(B)/vm/payload tests/guests/mkroot.sh
 ## check-vm: hypervisor and guest in the emulated host
 .PHONY: check-vm
 check-vm: $(B)/appliance.stamp $(addprefix $(B)/vm/,ctl_drive guest_drive hostile_drive \
-		lockdown_drive hostile.Image ticker.cpio root.img) \
+		lockdown_drive confine_drive hostile.Image ticker.cpio root.img) \
 		$(addprefix $(B)/debug/dormouse-vmm-,debug ubsan)
 	@mkdir -p $(CHECK)
 	@tests/vm.sh

@@ -344,12 +344,12 @@ static int app_gone(struct build *b, struct err *e)
 }
 
 /* CPU time the machine has had, in microseconds, or 0. */
-static uint64_t cpu_usec(const struct vmm *v)
+static uint64_t cpu_usec(const struct fleet *f, const struct vmm *v)
 {
-    char path[80];
+    char path[200];
     AUTO_FREE char *text = NULL;
     uint64_t usec = 0;
-    snprintf(path, sizeof path, "/sys/fs/cgroup/dormouse/vm%u/cpu.stat", v->slot);
+    snprintf(path, sizeof path, "%s/vm%u/cpu.stat", f->c.cgroup_dir, v->slot);
     if (fd_read_file(AT_FDCWD, path, 4096, &text, NULL, NULL) == 0 &&
         strncmp(text, "usage_usec ", 11) == 0 &&
         parse_u64n(text + 11, strcspn(text + 11, "\n"), 0, UINT64_MAX, &usec))
@@ -361,12 +361,12 @@ struct calm { /* a machine that does nothing for a while has nothing left to sta
     uint64_t since, usec;
 };
 
-static bool is_calm(struct calm *c, const struct vmm *v)
+static bool is_calm(struct calm *c, const struct fleet *f, const struct vmm *v)
 {
     uint64_t now = now_ns();
     if (c->since && now - c->since < CALM_MS * NS_PER_MS)
         return false;
-    uint64_t usec = cpu_usec(v), used = usec - c->usec;
+    uint64_t usec = cpu_usec(f, v), used = usec - c->usec;
     bool calm = c->since && usec && used * 1000 * CALM_PART < now - c->since;
     *c = (struct calm){now, usec};
     return calm;
@@ -380,7 +380,7 @@ static int wait_listen(struct build *b, struct err *e)
     size_t n = b->df.nports ? MIN(b->df.nports, LISTEN_PORTS) : 1;
     uint64_t begin = now_ns(), end = deadline_ms(LISTEN_LIMIT_MS);
     struct calm calm = {.since = 0};
-    while (now_ns() < end && !is_calm(&calm, b->vmm)) {
+    while (now_ns() < end && !is_calm(&calm, b->f, b->vmm)) {
         for (size_t i = 0; i < n; i++) {
             if (listens(b, ports[i])) {
                 buildlog_say(&b->log, "the application listens on port %u", ports[i]);

@@ -14,6 +14,7 @@
 #include "../hypervisor/base/fd.h"
 #include "../hypervisor/base/mem.h"
 #include "../hypervisor/base/num.h"
+#include "parent.h"
 
 #define NUMBER 0 /* cap of a number */
 
@@ -54,6 +55,8 @@ static const struct setting settings[] = {
     TEXT(tls_cert, "tls-cert", "", "certificate (PEM) instead of one by our own CA"),
     TEXT(tls_key, "tls-key", "", "its key (PEM)"),
     TEXT(tls_names, "tls-names", "", "more names for our own certificate, commas between"),
+    TEXT(tls_client_ca, "tls-client-ca", "",
+         "CA (PEM) of the certificates that clients of the API must show, also"),
     COUNT(max_conns, "max-connections", "1024", 8, 16384, "connections at once"),
     COUNT(vm_requests, "vm-requests", "256", 1, 16384, "requests at once to one microVM"),
     COUNT(artifact_quota_mib, "artifact-quota", "32768", 1, 1u << 30,
@@ -61,7 +64,7 @@ static const struct setting settings[] = {
     COUNT(artifact_max_mib, "artifact-max", "5120", 1, 1u << 30, "MiB that one may take"),
     COUNT(max_duration_s, "max-duration", "28800", 0, UINT32_MAX - 1,
           "longest life of a microVM in seconds, 0: no limit"),
-    COUNT(api_uid, "api-uid", "0", 0, 65533,
+    COUNT(api_uid, "api-uid", "63000", 0, 65533,
           "user that the network-facing process runs as, 0: root without capabilities"),
     TEXT(log_level, "log-level", "info", "error, warn, info or debug"),
 };
@@ -218,6 +221,10 @@ static int check(struct config *c, struct err *e)
         return err_set(e, EINVAL, "account must be 12 digits");
     if (!c->tls_cert[0] != !c->tls_key[0])
         return err_set(e, EINVAL, "tls-cert and tls-key must be given together");
+    /* Each microVM has a user of its own; theirs is a stranger's. */
+    if (c->api_uid >= PARENT_VMM_UID && c->api_uid < PARENT_VMM_UID + PRIV_SLOTS)
+        return err_set(e, EINVAL, "api-uid: users %u to %u belong to the microVMs",
+                       PARENT_VMM_UID, PARENT_VMM_UID + PRIV_SLOTS - 1);
     if (c->state[0] != '/' || c->run[0] != '/')
         return err_set(e, EINVAL, "state and run must be absolute paths");
     static const char *const levels[] = {"error", "warn", "info", "debug"};

@@ -19,6 +19,7 @@ struct config {
     char listen[64];
     char region[64], account[16], domain[128];
     char tls_cert[512], tls_key[512]; /* "": our own CA */
+    char tls_client_ca[512];          /* "": clients need no certificate */
     char tls_names[512];              /* more names for our certificate, commas between */
     char log_level[8];
     uint64_t port, public_port; /* public_port 0: the one listened on */

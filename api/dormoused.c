@@ -90,7 +90,6 @@ static int api_role(void *ctx, int sock)
 {
     const struct config *c = ctx;
     log_setup(level_of(c->log_level), "api");
-    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0); /* changing the user had switched it on again */
     prctl(PR_SET_NAME, "dormoused-api", 0, 0, 0);
     return role_run(c, sock);
 }
@@ -123,8 +122,13 @@ int main(int argc, char **argv)
         err_hint(&e, "its network-facing part gives up all privileges at once");
         return fail(&e);
     }
-    struct parent_config pc = {
-        .vmm_path = c.vmm, .nft_path = c.nft, .api_uid = (uint32_t)c.api_uid};
+    struct parent_config pc = {.vmm_path = c.vmm, .nft_path = c.nft};
+    if (c.tls_cert[0]) {
+        pc.files[PRIV_TLS_CERT] = c.tls_cert;
+        pc.files[PRIV_TLS_KEY] = c.tls_key;
+    }
+    if (c.tls_client_ca[0])
+        pc.files[PRIV_TLS_CLIENT_CA] = c.tls_client_ca;
     int r = prepare(&c, &e);
     if (r == 0)
         r = parent_supervise(&pc, api_role, &c, &e);

@@ -17,12 +17,27 @@
 struct fleet;
 struct artifacts; /* artifacts.h: the built-in S3 store's files */
 
+struct seal; /* seal.h */
+
+#define FLEET_DNS_MAX 3u
+
+/* Files of the host, opened before the process gives up the file system. */
+struct fleet_host {
+    int kernel, initrd, meminfo; /* guest kernel Image, initramfs, /proc/meminfo */
+    struct seal *seal;           /* the key for seals, or NULL */
+    uint32_t dns[FLEET_DNS_MAX]; /* host order */
+    unsigned ndns;
+};
+int fleet_host_open(struct fleet_host *h, const char *kernel, const char *initrd,
+                    const char *snapshot_key, struct err *e);
+void fleet_host_close(struct fleet_host *h);
+
 struct fleet_config {
-    const char *state_dir;       /* images/ vms/ live here */
-    const char *bases_dir;       /* debian.img python.img */
-    const char *snapshot_key;    /* file of the key for seals (seal.h), or empty */
-    const char *kernel, *initrd; /* guest kernel Image and initramfs */
-    const char *domain;          /* e.g. localhost */
+    const char *state_dir;   /* images/ vms/ live here */
+    const char *bases_dir;   /* debian.img python.img */
+    const char *cgroup_dir;  /* control groups of the machines, for their CPU time */
+    struct fleet_host *host; /* the fleet takes over what is in it */
+    const char *domain;      /* e.g. localhost */
     const char *region, *account;
     uint16_t public_port; /* goes into endpoint names when not 443 */
     int parent_sock;      /* to the privileged parent, priv.h */
@@ -59,6 +74,9 @@ void fleet_release(struct fleet *f, struct fleet_target *t);
 /* A raw stream to 127.0.0.1:port inside the guest, for applications that listen only there. */
 int fleet_forward(struct fleet *f, struct fleet_target *t, uint16_t port, int *ret_fd,
                   struct err *e);
+
+/* A file of the settings (enum priv_file_id), which only the privileged parent can open. */
+int fleet_file(struct fleet *f, uint32_t which, int *ret_fd, struct err *e);
 
 /* Log lines of a build or microVM since `offset`; for the CLI and the build log. */
 int fleet_log_open(struct fleet *f, const char *id, int *ret_fd, struct err *e);

@@ -87,3 +87,8 @@ void fleet_host_info(struct fleet *f, struct fleet_host_info *ret)
     unsigned used = fleet_io_slots_used(f->io);
     ret->slots_in_use = used > ret->embryos ? used - ret->embryos : 0;
 }
+
+int fleet_file(struct fleet *f, uint32_t which, int *ret_fd, struct err *e)
+{
+    return fleet_io_file(f->io, which, ret_fd, e);
+}

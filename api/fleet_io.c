@@ -242,6 +242,19 @@ int fleet_io_address_end(struct fleet_io *io, struct io_request *q, struct err *
     return request_end(io, q, e);
 }
 
+int fleet_io_file(struct fleet_io *io, uint32_t which, int *ret_fd, struct err *e)
+{
+    const struct priv_file b = {.which = which};
+    struct io_request q;
+    int r = request_begin(io, &q, PRIV_FILE, &b, sizeof b, NULL, 0, e);
+    if (r == 0)
+        r = request_end(io, &q, e);
+    if (r == 0 && q.pidfd < 0)
+        r = err_set(e, EPROTO, "the privileged parent sent no file");
+    *ret_fd = q.pidfd;
+    return r;
+}
+
 void fleet_io_release(struct fleet_io *io, uint32_t slot)
 {
     const struct priv_slot b = {.slot = slot};

@@ -44,6 +44,7 @@ int fleet_io_spawn(struct fleet_io *io, const struct priv_spawn *s, int ctl, int
 int fleet_io_address_begin(struct fleet_io *io, struct io_request *q, uint32_t slot,
                            uint32_t ip, struct err *e);
 int fleet_io_address_end(struct fleet_io *io, struct io_request *q, struct err *e);
+int fleet_io_file(struct fleet_io *io, uint32_t which, int *ret_fd, struct err *e);
 /* Asks the parent to end it and to clean up; the slot becomes free when it has. */
 void fleet_io_release(struct fleet_io *io, uint32_t slot);
 void fleet_io_kill(struct fleet_io *io, uint32_t slot);

@@ -9,34 +9,12 @@
 #include <sys/sysinfo.h>
 #include <unistd.h>
 
-#include "../hypervisor/base/fd.h"
 #include "../hypervisor/base/log.h"
 #include "../hypervisor/base/mem.h"
-#include "../hypervisor/base/num.h"
 #include "durable.h"
 #include "fleet_priv.h"
 
 #define STOP_REASON "The host was stopped"
-
-/* The guests use the host's name servers; one that listens only inside the host is of no use.
- */
-static void read_dns(struct fleet *f)
-{
-    AUTO_FREE char *text = NULL;
-    if (fd_read_file(AT_FDCWD, "/etc/resolv.conf", 65536, &text, NULL, NULL) == 0) {
-        char *save = NULL;
-        for (char *line = strtok_r(text, "\n", &save); line && f->ndns < FLEET_DNS_MAX;
-             line = strtok_r(NULL, "\n", &save)) {
-            unsigned a, b, c, d;
-            if (sscanf(line, " nameserver %3u.%3u.%3u.%3u", &a, &b, &c, &d) == 4 && a < 224 &&
-                a != 127 && b < 256 && c < 256 && d < 256)
-                f->dns[f->ndns++] = a << 24 | b << 16 | c << 8 | d;
-        }
-    }
-    if (f->ndns == 0)
-        log_warn(
-            "microVMs get no name server: /etc/resolv.conf names none that they can reach");
-}
 
 static void host_size(struct fleet *f)
 {
@@ -63,19 +41,6 @@ static int open_all(struct fleet *f, struct err *e)
         r = durable_dir(f->state_dir, "vms", &f->vms_dir, e);
     if (r < 0)
         return r;
-    if (f->c.snapshot_key && f->c.snapshot_key[0] &&
-        (r = seal_open(&f->seal, f->c.snapshot_key, e)) < 0)
-        return r;
-    f->kernel = open(f->c.kernel, O_RDONLY | O_CLOEXEC);
-    if (f->kernel < 0)
-        return err_sys(e, errno, "open the guest kernel '%s'", f->c.kernel);
-    f->initrd = open(f->c.initrd, O_RDONLY | O_CLOEXEC);
-    if (f->initrd < 0)
-        return err_sys(e, errno, "open the guest's initramfs '%s'", f->c.initrd);
-    f->meminfo = open("/proc/meminfo", O_RDONLY | O_CLOEXEC);
-    if (f->meminfo < 0)
-        return err_sys(e, errno, "open /proc/meminfo");
-    read_dns(f);
     host_size(f);
     uint64_t mem_max[CTL_VCPUS_MAX + 1] = {0};
     /* The limit of a process that waits must fit the largest machine it may become. */
@@ -107,6 +72,14 @@ int fleet_open(struct fleet **ret, const struct fleet_config *c, struct store *s
     f->store = s;
     f->artifacts = a;
     f->state_dir = f->images_dir = f->vms_dir = f->kernel = f->initrd = f->meminfo = -1;
+    if (c->host) {
+        f->kernel = take_fd(&c->host->kernel);
+        f->initrd = take_fd(&c->host->initrd);
+        f->meminfo = take_fd(&c->host->meminfo);
+        f->seal = TAKE_PTR(c->host->seal);
+        memcpy(f->dns, c->host->dns, sizeof f->dns);
+        f->ndns = c->host->ndns;
+    }
     pthread_mutex_init(&f->lock, NULL);
     pthread_mutex_init(&f->gate_lock, NULL);
     pthread_cond_init(&f->gate_cond, NULL);

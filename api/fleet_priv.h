@@ -22,7 +22,6 @@
 #include "vmm.h"
 
 #define FLEET_BUCKETS 4096u
-#define FLEET_DNS_MAX 3u
 /* Generous: they are for guests that hang. On a host with an instruction-counted clock time
  * leaps ahead whenever a disk is waited for. */
 #define RESTORE_LIMIT_MS 60000 /* load, link and GP_RESTORED each */

@@ -7,7 +7,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <grp.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -172,6 +171,24 @@ static int do_slot(struct parent *p, int sock, struct err *e)
     return 0;
 }
 
+/* One of the files that the settings name, opened anew: the child cannot. */
+static int do_file(struct parent *p, int sock, struct err *e)
+{
+    const struct priv_file *b = msg_body(&p->msg, sizeof *b);
+    if (!b || p->msg.nfds || p->msg.id == 0 || b->which >= PRIV_FILES || !p->c->files[b->which])
+        return err_set(e, EPROTO, "the api role sent an impossible PRIV_FILE");
+    struct err why = ERR_INIT;
+    const char *path = p->c->files[b->which];
+    AUTO_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    if (fd < 0) {
+        err_sys(&why, errno, "open '%s'", path);
+        answer_fail(sock, p->msg.id, &why);
+    } else {
+        answer(sock, PRIV_DONE, p->msg.id, NULL, 0, &fd, 1);
+    }
+    return 0;
+}
+
 static int on_message(struct parent *p, int sock, struct err *e)
 {
     int r = msg_recv(sock, &p->msg, e);
@@ -187,6 +204,9 @@ static int on_message(struct parent *p, int sock, struct err *e)
     case PRIV_KILL:
     case PRIV_RELEASE:
         r = do_slot(p, sock, e);
+        break;
+    case PRIV_FILE:
+        r = do_file(p, sock, e);
         break;
     default:
         r = err_set(e, EPROTO, "the api role sent an unknown message %u", p->msg.type);
@@ -343,16 +363,9 @@ int parent_run(const struct parent_config *c, int sock, struct err *e)
     return r;
 }
 
-/* In the child: no privileges, none to be had again, nothing open but the socket. */
+/* In the child, which gives up its privileges by itself as soon as it has what needs them. */
 static void become_api(struct parent *p, int sock, int (*role)(void *ctx, int sock), void *ctx)
 {
-    uint32_t uid = p->c->api_uid;
-    if (uid && (setgroups(0, NULL) < 0 || setresgid(uid, uid, uid) < 0 ||
-                setresuid(uid, uid, uid) < 0)) {
-        log_error("cannot become user %u: %s", uid, strerror(errno));
-        _exit(1);
-    }
-    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
     prctl(PR_SET_PDEATHSIG, SIGTERM, 0, 0, 0);
     parent_close(p);
     exit(role(ctx, sock));

@@ -12,21 +12,23 @@
 #include <stdint.h>
 
 #include "../hypervisor/base/err.h"
+#include "priv.h"
 
 #define PARENT_VMM_UID 64000u /* uid and gid of slot s: PARENT_VMM_UID + s */
 
 struct parent_config {
     const char *vmm_path; /* dormouse-vmm, e.g. /usr/bin/dormouse-vmm */
     const char *nft_path; /* NULL: /usr/sbin/nft; its rules are loaded once at start */
-    uint32_t api_uid; /* parent_supervise drops the child to this uid and gid; 0: stays root */
+    /* Files the api role may ask for, by enum priv_file_id; NULL: there is none. */
+    const char *files[PRIV_FILES];
 };
 
-/* The whole parent role. Forks a child that drops its privileges and calls `role(ctx, sock)`
- * (its result is the child's exit status); serves it; when it dies, kills the microVMs it
- * left, removes their taps and cgroups, and starts it again after a growing pause. Returns 0
- * after SIGTERM or SIGINT, which it hands on to the child and whose end it awaits; also 0 when
- * the child ended with status 0. Negative errno when the host lacks something (no /dev/kvm,
- * no cgroup v2, nft fails): with a hint. */
+/* The whole parent role. Forks a child that calls `role(ctx, sock)`, which has to give up its
+ * privileges (its result is the child's exit status); serves it; when it dies, kills the
+ * microVMs it left, removes their taps and cgroups, and starts it again after a growing pause.
+ * Returns 0 after SIGTERM or SIGINT, which it hands on to the child and whose end it awaits;
+ * also 0 when the child ended with status 0. Negative errno when the host lacks something (no
+ * /dev/kvm, no cgroup v2, nft fails): with a hint. */
 int parent_supervise(const struct parent_config *c, int (*role)(void *ctx, int sock), void *ctx,
                      struct err *e);
 

@@ -16,7 +16,9 @@ enum priv_type {
     PRIV_KILL,      /* struct priv_slot: SIGKILL the VMM of a slot */
     PRIV_RELEASE,   /* struct priv_slot: remove tap, cgroup; the process is gone */
     PRIV_ADDRESS,   /* struct priv_address: route a guest address to the slot's tap; once */
-    PRIV_DONE = 64, /* answer; PRIV_SPAWN: struct priv_spawned + fds: pidfd, [tap] */
+    PRIV_FILE,      /* struct priv_file: a file of the settings, opened for reading */
+    PRIV_DONE = 64, /* answer; PRIV_SPAWN: struct priv_spawned + fds: pidfd, [tap];
+                     * PRIV_FILE: fd: the file */
     PRIV_FAIL,      /* answer; struct ctl_fail */
 };
 
@@ -26,6 +28,13 @@ struct priv_spawn {
     uint64_t mem_bytes;
     uint32_t want_tap;
     uint32_t cpu_percent; /* 0: no limit; 100 = one CPU */
+};
+
+/* The child names files only by number; which they are is in the settings. */
+enum priv_file_id { PRIV_TLS_CERT, PRIV_TLS_KEY, PRIV_TLS_CLIENT_CA, PRIV_FILES };
+
+struct priv_file {
+    uint32_t which; /* enum priv_file_id */
 };
 
 struct priv_slot {

@@ -4,14 +4,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/capability.h>
 #include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
-#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -19,17 +16,22 @@
 #include "../hypervisor/base/mem.h"
 #include "artifacts.h"
 #include "ca.h"
-#include "digest.h"
+#include "confine.h"
 #include "durable.h"
 #include "front.h"
+#include "keys.h"
+#include "priv.h"
 #include "server.h"
-#include "uuid.h"
 
 #define STOP_GRACE_MS      5000
 #define SILENCE_MS         (15 * 60 * 1000)
 #define UPGRADE_SILENCE_MS (60 * 60 * 1000)
 #define CERT_CHECK_S       10
 #define CERT_RENEW_S       (12 * 3600)
+#define CGROUP_DIR         "/sys/fs/cgroup/dormouse"
+#define READY_FILE         CONFINE_RUN "/ready"
+#define PARENT_FD          3
+#define MORE_THREADS       512 /* of the fleet */
 
 struct role {
     const struct config *c;
@@ -44,14 +46,13 @@ struct role {
     struct front front;
     uint16_t public_port;
     char host[256];
-    char cert[600], key[600];
-    char tls_names[512];
-    char ready[600];
+    struct fleet_host machine;
+    int files[PRIV_FILES]; /* of the settings, opened at the start; -1 once taken */
 };
 
-static void state_path(const struct role *r, char *ret, size_t cap, const char *name)
+static void state_path(char *ret, size_t cap, const char *name)
 {
-    snprintf(ret, cap, "%s/%s", r->c->state, name);
+    snprintf(ret, cap, CONFINE_STATE "/%s", name);
 }
 
 /* ---- certificates ----------------------------------------------------------------------- */
@@ -69,13 +70,13 @@ static void add_name(struct ca_config *ca, const char *name)
 static int ensure_certificate(struct role *r, bool *ret_renewed, struct err *e)
 {
     const struct config *c = r->c;
-    char dir[600], export_path[600], wildcard[300], lambda[300], more[sizeof r->tls_names];
+    char dir[600], export_path[600], wildcard[300], lambda[300], more[sizeof c->tls_names];
     if (c->tls_cert[0]) {
         *ret_renewed = false;
         return 0;
     }
-    state_path(r, dir, sizeof dir, "tls");
-    state_path(r, export_path, sizeof export_path, "ca.pem");
+    state_path(dir, sizeof dir, "tls");
+    state_path(export_path, sizeof export_path, "ca.pem");
     struct ca_config ca = {.dir = dir, .export_path = export_path, .now = time(NULL)};
     snprintf(wildcard, sizeof wildcard, "*.lambda-microvm.%s.%s", c->region, c->domain);
     snprintf(lambda, sizeof lambda, "lambda.%s.%s", c->region, c->domain);
@@ -95,6 +96,34 @@ static int ensure_certificate(struct role *r, bool *ret_renewed, struct err *e)
     return ca_ensure(&ca, ret_renewed, e);
 }
 
+/* Our own from the state directory; those of the settings were opened before that was all there
+ * is, and later the parent does it. */
+static int open_tls_file(void *ctx, enum tls_file which, int *ret_fd, struct err *e)
+{
+    static const enum priv_file_id ids[] = {
+        [TLS_CERT] = PRIV_TLS_CERT,
+        [TLS_KEY] = PRIV_TLS_KEY,
+        [TLS_CLIENT_CA] = PRIV_TLS_CLIENT_CA,
+    };
+    static const char *const own[] = {CONFINE_STATE "/tls/server.pem",
+                                      CONFINE_STATE "/tls/server.key"};
+    struct role *r = ctx;
+    if (which != TLS_CLIENT_CA && !r->c->tls_cert[0]) {
+        *ret_fd = open(own[which], O_RDONLY | O_CLOEXEC);
+        return *ret_fd < 0 ? err_sys(e, errno, "open it") : 0;
+    }
+    *ret_fd = take_fd(&r->files[ids[which]]);
+    return *ret_fd >= 0 ? 0 : fleet_file(r->fleet, ids[which], ret_fd, e);
+}
+
+/* Users of an application have no certificate of the operator's. */
+static bool is_endpoint(void *ctx, const char *name)
+{
+    const struct role *r = ctx;
+    char label[40];
+    return front_host_label(name, r->c->region, r->c->domain, label);
+}
+
 static int open_tls(struct role *r, struct err *e)
 {
     const struct config *c = r->c;
@@ -106,14 +135,13 @@ static int open_tls(struct role *r, struct err *e)
         return n;
     if (renewed)
         log_info("made a server certificate; clients trust it through %s/ca.pem", c->state);
-    if (c->tls_cert[0]) {
-        snprintf(r->cert, sizeof r->cert, "%s", c->tls_cert);
-        snprintf(r->key, sizeof r->key, "%s", c->tls_key);
-    } else {
-        state_path(r, r->cert, sizeof r->cert, "tls/server.pem");
-        state_path(r, r->key, sizeof r->key, "tls/server.key");
-    }
-    return tls_open(&r->tls, r->cert, r->key, e);
+    const struct tls_source from = {
+        .open = open_tls_file,
+        .ctx = r,
+        .client_ca = c->tls_client_ca[0] != '\0',
+        .open_to_all = is_endpoint,
+    };
+    return tls_open_from(&r->tls, &from, e);
 }
 
 /* ---- the first access key -------------------------------------------------------------------
@@ -126,23 +154,6 @@ static bool find_admin(void *ctx, const struct store_key *k)
     return !*found;
 }
 
-static void make_key(struct store_key *k)
-{
-    static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
-    uint8_t raw[30];
-    memset(k, 0, sizeof *k);
-    random_fill(raw, sizeof raw);
-    memcpy(k->id, "AKDM", 4);
-    for (size_t i = 0; i < 16; i++)
-        k->id[4 + i] = letters[raw[i] & 31];
-    random_fill(raw, sizeof raw);
-    base64url_encode(raw, sizeof raw, k->secret);
-    explicit_bzero(raw, sizeof raw);
-    snprintf(k->name, sizeof k->name, "first");
-    snprintf(k->rights, sizeof k->rights, "admin");
-    k->created_at = (double)time(NULL);
-}
-
 static int bootstrap_key(struct role *r, struct err *e)
 {
     bool found = false;
@@ -152,12 +163,12 @@ static int bootstrap_key(struct role *r, struct err *e)
     int n = store_key_each(r->store, find_admin, &found, e);
     if (n < 0 || found)
         return n;
-    make_key(&k);
+    key_make(&k, "first", "admin");
     snprintf(text, sizeof text,
              "AWS_ACCESS_KEY_ID=%s\nAWS_SECRET_ACCESS_KEY=%s\nAWS_REGION=%s\n", k.id, k.secret,
              r->c->region);
     /* The file first: after a crash in between there is no key yet, and a new one is made. */
-    n = durable_dir(AT_FDCWD, r->c->state, &dir, e);
+    n = durable_dir(AT_FDCWD, CONFINE_STATE, &dir, e);
     if (n == 0)
         n = durable_write(dir, "bootstrap.env", text, strlen(text), 0600, e);
     if (n == 0)
@@ -181,34 +192,21 @@ static void on_done(void *ctx, const struct front_event *ev)
              ev->kind, ev->method, path, ev->status, (long long)ev->took_ms, ev->id);
 }
 
-/* What root may do and this process need not. The port is bound by now. */
-static int drop_capabilities(struct err *e)
-{
-    struct __user_cap_header_struct h = {.version = _LINUX_CAPABILITY_VERSION_3};
-    struct __user_cap_data_struct none[2];
-    memset(none, 0, sizeof none);
-    prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
-    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-    if (syscall(SYS_capset, &h, none) < 0)
-        return err_sys(e, errno, "drop capabilities");
-    return 0;
-}
-
 static int open_state(struct role *r, struct err *e)
 {
     char path[600];
     struct artifacts_config ac = {.quota_bytes = r->c->artifact_quota_mib << 20,
                                   .object_bytes = r->c->artifact_max_mib << 20,
                                   .dir = path};
-    state_path(r, path, sizeof path, "artifacts");
+    state_path(path, sizeof path, "artifacts");
     int n = artifacts_open(&r->artifacts, &ac, e);
     if (n < 0)
         return n;
-    state_path(r, path, sizeof path, "token.key");
+    state_path(path, sizeof path, "token.key");
     n = token_key_open(&r->tokens, path, e);
     if (n < 0)
         return n;
-    state_path(r, path, sizeof path, "dormouse.db");
+    state_path(path, sizeof path, "dormouse.db");
     n = store_open(&r->store, path, e);
     return n < 0 ? n : bootstrap_key(r, e);
 }
@@ -217,11 +215,10 @@ static int open_fleet(struct role *r, int sock, struct err *e)
 {
     const struct config *c = r->c;
     struct fleet_config fc = {
-        .state_dir = c->state,
-        .bases_dir = c->bases,
-        .snapshot_key = c->snapshot_key,
-        .kernel = c->kernel,
-        .initrd = c->initrd,
+        .state_dir = CONFINE_STATE,
+        .bases_dir = CONFINE_BASES,
+        .cgroup_dir = CONFINE_CGROUP,
+        .host = &r->machine,
         .domain = c->domain,
         .region = c->region,
         .account = c->account,
@@ -266,29 +263,51 @@ static void join_parts(struct role *r)
     };
 }
 
-static int role_open(struct role *r, int sock, struct err *e)
+/* Whatever needs the host's file system or privileges, then neither is left. */
+static int give_up(struct role *r, struct err *e)
 {
     const struct config *c = r->c;
-    r->public_port = (uint16_t)(c->public_port ? c->public_port : c->port);
-    snprintf(r->ready, sizeof r->ready, "%s/ready", c->run);
-    if (gethostname(r->host, sizeof r->host - 1) < 0)
-        r->host[0] = '\0';
-    int n = open_tls(r, e);
-    if (n < 0)
-        return n;
+    const char *const paths[PRIV_FILES] = {c->tls_cert, c->tls_key, c->tls_client_ca};
     struct server_config sc = {
         .address = c->listen,
         .port = (uint16_t)c->port,
         .max_conns = (unsigned)c->max_conns,
-        .tls = r->tls,
         .serve = front_serve,
         .ctx = &r->front,
     };
-    n = server_open(&r->server, &sc, e);
+    struct confine walls = {
+        .uid = (uint32_t)c->api_uid,
+        .state = c->state,
+        .run = c->run,
+        .bases = c->bases,
+        .cgroup = CGROUP_DIR,
+        .threads = c->max_conns + MORE_THREADS,
+    };
+    if (gethostname(r->host, sizeof r->host - 1) < 0)
+        r->host[0] = '\0';
+    int n = fleet_host_open(&r->machine, c->kernel, c->initrd, c->snapshot_key, e);
+    for (size_t i = 0; i < PRIV_FILES; i++) {
+        r->files[i] = -1;
+        if (n == 0 && paths[i][0] &&
+            (r->files[i] = open(paths[i], O_RDONLY | O_CLOEXEC | O_NONBLOCK)) < 0)
+            n = err_sys(e, errno, "open '%s'", paths[i]);
+    }
     if (n == 0)
-        n = drop_capabilities(e);
+        n = server_open(&r->server, &sc, e);
+    return n < 0 ? n : confine_enter(&walls, e);
+}
+
+static int role_open(struct role *r, int sock, struct err *e)
+{
+    const struct config *c = r->c;
+    r->public_port = (uint16_t)(c->public_port ? c->public_port : c->port);
+    int n = give_up(r, e);
     if (n == 0)
-        n = open_state(r, e);
+        n = open_tls(r, e);
+    if (n < 0)
+        return n;
+    server_set_tls(r->server, r->tls);
+    n = open_state(r, e);
     if (n == 0)
         n = open_fleet(r, sock, e);
     if (n < 0)
@@ -298,10 +317,10 @@ static int role_open(struct role *r, int sock, struct err *e)
     return server_start(r->server, e);
 }
 
-static int tell_ready(const struct role *r, struct err *e)
+static int tell_ready(struct err *e)
 {
-    AUTO_CLOSE int fd = open(r->ready, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-    return fd < 0 ? err_sys(e, errno, "create '%s'", r->ready) : 0;
+    AUTO_CLOSE int fd = open(READY_FILE, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    return fd < 0 ? err_sys(e, errno, "create the file 'ready'") : 0;
 }
 
 /* False: a thread hangs, so nothing may be freed. */
@@ -367,9 +386,13 @@ int role_run(const struct config *c, int sock)
     if (!r)
         return 1;
     r->c = c;
+    /* Nothing else of the parent's stays open here. */
+    if (sock != PARENT_FD && (sock = dup3(sock, PARENT_FD, O_CLOEXEC)) < 0)
+        return 1;
+    close_range(PARENT_FD + 1, ~0u, 0);
     int n = role_open(r, sock, &e);
     if (n == 0)
-        n = tell_ready(r, &e);
+        n = tell_ready(&e);
     if (n < 0) {
         log_err(LOG_ERROR, &e, "start");
         _exit(1); /* threads of parts that did start may be at work */
@@ -379,7 +402,7 @@ int role_run(const struct config *c, int sock)
     serve_until_stopped(r, &signals);
     log_info("stopping");
     __atomic_store_n(&r->front.ready, false, __ATOMIC_RELAXED);
-    unlink(r->ready);
+    unlink(READY_FILE);
     bool clean = role_close(r);
     log_info("stopped");
     if (!clean)

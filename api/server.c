@@ -105,6 +105,11 @@ uint16_t server_port(const struct server *s)
     return s->port;
 }
 
+void server_set_tls(struct server *s, struct tls *tls)
+{
+    s->config.tls = tls;
+}
+
 static void set_conn(struct slot *slot, struct conn *c)
 {
     pthread_mutex_lock(&slot->server->lock);

@@ -29,6 +29,8 @@ struct server_config {
 
 /* Binds, so that a taken port is an error at start. */
 int server_open(struct server **ret, const struct server_config *c, struct err *e);
+/* Before the start, when TLS was not ready yet as the port was bound. */
+void server_set_tls(struct server *s, struct tls *tls);
 uint16_t server_port(const struct server *s);
 /* Begins to accept, in a thread. */
 int server_start(struct server *s, struct err *e);

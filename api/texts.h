@@ -27,6 +27,15 @@
     "InsufficientCapacityException", "There is not enough capacity on this host at the " \
                                      "moment; end or suspend microVMs, or try again later"
 
+#define TEXT_NO_KEY "ResourceNotFoundException", "There is no access key %s"
+#define TEXT_LAST_ADMIN                                                        \
+    "ConflictException",                                                       \
+        "This is the last access key with the rights admin; make another one " \
+        "first"
+#define TEXT_TOO_MANY_KEYS                                                                  \
+    "ServiceQuotaExceededException", "There are %u access keys already; revoke those that " \
+                                     "are not used"
+
 #define TEXT_MALFORMED_ARN "ValidationException", "Malformed ARN - doesn't start with 'arn:'"
 #define TEXT_INVALID_ARN   "ValidationException", "Invalid ARN format: %s"
 #define TEXT_NO_MANAGED_IMAGE \

@@ -26,7 +26,7 @@
 struct tls_set {
     unsigned refs;
     mbedtls_ssl_config conf;
-    mbedtls_x509_crt cert;
+    mbedtls_x509_crt cert, client_ca;
     mbedtls_pk_context key;
     mbedtls_ssl_ticket_context tickets;
 };
@@ -34,7 +34,8 @@ struct tls_set {
 struct tls {
     pthread_mutex_t lock;
     struct tls_set *set;
-    char *cert_path, *key_path;
+    struct tls_source from;
+    char *paths[2];         /* of tls_open() */
     struct timespec loaded; /* the certificate file's mtime */
 };
 
@@ -57,6 +58,7 @@ static void set_unref(struct tls_set *s)
     mbedtls_ssl_config_free(&s->conf);
     mbedtls_ssl_ticket_free(&s->tickets);
     mbedtls_x509_crt_free(&s->cert);
+    mbedtls_x509_crt_free(&s->client_ca);
     mbedtls_pk_free(&s->key);
     free(s);
 }
@@ -68,17 +70,19 @@ static void set_unref_auto(struct tls_set **s)
 
 static int on_sni(void *ctx, mbedtls_ssl_context *ssl, const unsigned char *name, size_t len)
 {
-    (void)ctx;
+    const struct tls_source *from = ctx;
     struct conn *c = mbedtls_ssl_get_user_data_p(ssl);
     if (len >= sizeof c->sni)
         return -1;
     for (size_t i = 0; i < len; i++)
         c->sni[i] = (char)(name[i] >= 'A' && name[i] <= 'Z' ? name[i] + 32 : name[i]);
     c->sni[len] = '\0';
+    if (from->client_ca && from->open_to_all && from->open_to_all(from->ctx, c->sni))
+        mbedtls_ssl_set_hs_authmode(ssl, MBEDTLS_SSL_VERIFY_NONE);
     return 0;
 }
 
-static int set_configure(struct tls_set *s, struct err *e)
+static int set_configure(struct tls_set *s, const struct tls_source *from, struct err *e)
 {
     static const char *const protocols[] = {"http/1.1", NULL};
     int r =
@@ -92,10 +96,17 @@ static int set_configure(struct tls_set *s, struct err *e)
     mbedtls_ssl_conf_tls13_key_exchange_modes(
         &s->conf, MBEDTLS_SSL_TLS1_3_KEY_EXCHANGE_MODE_EPHEMERAL |
                       MBEDTLS_SSL_TLS1_3_KEY_EXCHANGE_MODE_PSK_EPHEMERAL);
-    mbedtls_ssl_conf_sni(&s->conf, on_sni, NULL);
+    mbedtls_ssl_conf_sni(&s->conf, on_sni, (void *)(uintptr_t)from);
     r = mbedtls_ssl_conf_alpn_protocols(&s->conf, (const char **)(uintptr_t)protocols);
     if (r == 0)
         r = mbedtls_ssl_conf_own_cert(&s->conf, &s->cert, &s->key);
+    if (r == 0 && from->client_ca) {
+        /* No tickets: one that was made for a name without client certificates must not open
+         * the door that needs them. */
+        mbedtls_ssl_conf_authmode(&s->conf, MBEDTLS_SSL_VERIFY_REQUIRED);
+        mbedtls_ssl_conf_ca_chain(&s->conf, &s->client_ca, NULL);
+        return 0;
+    }
     if (r == 0)
         r = mbedtls_ssl_ticket_setup(&s->tickets, mbed_random, NULL, MBEDTLS_CIPHER_AES_256_GCM,
                                      TICKET_SECONDS);
@@ -106,52 +117,112 @@ static int set_configure(struct tls_set *s, struct err *e)
     return 0;
 }
 
-static int set_load(struct tls_set **ret, const char *cert_path, const char *key_path,
-                    struct err *e)
+static int read_file(const struct tls_source *from, enum tls_file which, size_t limit,
+                     char **ret, size_t *ret_len, struct timespec *ret_time, struct err *e)
 {
-    AUTO_FREE char *cert = NULL, *key = NULL;
-    size_t cert_len, key_len;
-    int r = fd_read_file(AT_FDCWD, cert_path, 1 << 20, &cert, &cert_len, e);
-    if (r == 0)
-        r = fd_read_file(AT_FDCWD, key_path, 1 << 16, &key, &key_len, e);
+    static const char *const names[] = {"certificate", "key", "client CA"};
+    AUTO_CLOSE int fd = -1;
+    struct stat st;
+    int r = from->open(from->ctx, which, &fd, e);
+    if (r < 0)
+        return err_wrap(e, "the TLS %s", names[which]);
+    if (fstat(fd, &st) < 0)
+        return err_sys(e, errno, "read the TLS %s", names[which]);
+    if (!S_ISREG(st.st_mode) || st.st_size <= 0 || (uint64_t)st.st_size > limit)
+        return err_set(e, EINVAL, "the TLS %s is no file of 1 to %zu bytes", names[which],
+                       limit);
+    size_t len = (size_t)st.st_size;
+    AUTO_FREE char *data = malloc(len + 1);
+    if (!data)
+        return err_sys(e, ENOMEM, "read the TLS %s", names[which]);
+    r = fd_pread_full(fd, data, len, 0);
+    if (r < 0) {
+        explicit_bzero(data, len);
+        return err_sys(e, -r, "read the TLS %s", names[which]);
+    }
+    data[len] = '\0';
+    if (ret_time)
+        *ret_time = st.st_mtim;
+    *ret = TAKE_PTR(data);
+    *ret_len = len + 1; /* the library wants the zero of PEM text */
+    return 0;
+}
+
+static int load_cert(const struct tls_source *from, enum tls_file which, mbedtls_x509_crt *ret,
+                     struct timespec *ret_time, struct err *e)
+{
+    AUTO_FREE char *text = NULL;
+    size_t len;
+    int r = read_file(from, which, 1 << 20, &text, &len, ret_time, e);
     if (r < 0)
         return r;
+    int code = mbedtls_x509_crt_parse(ret, (unsigned char *)text, len);
+    return code == 0 ? 0
+                     : mbed_fail(e, EPROTO, code,
+                                 which == TLS_CERT ? "read the TLS certificate"
+                                                   : "read the CA of clients");
+}
+
+static int load_key(const struct tls_source *from, mbedtls_pk_context *ret, struct err *e)
+{
+    AUTO_FREE char *text = NULL;
+    size_t len;
+    int r = read_file(from, TLS_KEY, 1 << 16, &text, &len, NULL, e);
+    if (r < 0)
+        return r;
+    int code =
+        mbedtls_pk_parse_key(ret, (unsigned char *)text, len, NULL, 0, mbed_random, NULL);
+    explicit_bzero(text, len);
+    return code == 0 ? 0 : mbed_fail(e, EPROTO, code, "read the TLS key");
+}
+
+static int set_load(struct tls_set **ret, const struct tls_source *from,
+                    struct timespec *ret_time, struct err *e)
+{
     AUTO(set_unref_auto) struct tls_set *s = calloc(1, sizeof *s);
     if (!s)
         return err_sys(e, ENOMEM, "set up TLS");
     s->refs = 1;
     mbedtls_ssl_config_init(&s->conf);
     mbedtls_x509_crt_init(&s->cert);
+    mbedtls_x509_crt_init(&s->client_ca);
     mbedtls_pk_init(&s->key);
     mbedtls_ssl_ticket_init(&s->tickets);
-    r = mbedtls_x509_crt_parse(&s->cert, (unsigned char *)cert, cert_len + 1);
-    if (r != 0)
-        return mbed_fail(e, EPROTO, r, "read the TLS certificate"),
-               err_wrap(e, "'%s'", cert_path);
-    r = mbedtls_pk_parse_key(&s->key, (unsigned char *)key, key_len + 1, NULL, 0, mbed_random,
-                             NULL);
-    explicit_bzero(key, key_len);
-    if (r != 0)
-        return mbed_fail(e, EPROTO, r, "read the TLS key"), err_wrap(e, "'%s'", key_path);
+    int r = load_cert(from, TLS_CERT, &s->cert, ret_time, e);
+    if (r == 0)
+        r = load_key(from, &s->key, e);
+    if (r == 0 && from->client_ca)
+        r = load_cert(from, TLS_CLIENT_CA, &s->client_ca, NULL, e);
+    if (r < 0)
+        return r;
     if (mbedtls_pk_check_pair(&s->cert.pk, &s->key, mbed_random, NULL) != 0)
-        return err_set(e, EINVAL, "the TLS key '%s' is not the one of certificate '%s'",
-                       key_path, cert_path);
-    r = set_configure(s, e);
+        return err_set(e, EINVAL, "the TLS key is not the one of the TLS certificate");
+    r = set_configure(s, from, e);
     if (r < 0)
         return r;
     *ret = TAKE_PTR(s);
     return 0;
 }
 
-int tls_open(struct tls **ret, const char *cert_path, const char *key_path, struct err *e)
+static int open_path(void *ctx, enum tls_file which, int *ret_fd, struct err *e)
 {
-    struct tls *t = calloc(1, sizeof *t);
-    if (!t)
+    char *const *paths = ctx;
+    *ret_fd = open(paths[which], O_RDONLY | O_CLOEXEC);
+    return *ret_fd < 0 ? err_sys(e, errno, "open '%s'", paths[which]) : 0;
+}
+
+static int tls_new(struct tls **ret, struct err *e)
+{
+    *ret = calloc(1, sizeof **ret);
+    if (!*ret)
         return err_sys(e, ENOMEM, "set up TLS");
-    pthread_mutex_init(&t->lock, NULL);
-    t->cert_path = strdup(cert_path);
-    t->key_path = strdup(key_path);
-    int r = t->cert_path && t->key_path ? tls_reload(t, e) : err_sys(e, ENOMEM, "set up TLS");
+    pthread_mutex_init(&(*ret)->lock, NULL);
+    return 0;
+}
+
+static int open_first(struct tls *t, struct tls **ret, struct err *e)
+{
+    int r = tls_reload(t, e);
     if (r < 0) {
         tls_close(t);
         return r;
@@ -160,30 +231,54 @@ int tls_open(struct tls **ret, const char *cert_path, const char *key_path, stru
     return 0;
 }
 
+int tls_open_from(struct tls **ret, const struct tls_source *from, struct err *e)
+{
+    struct tls *t;
+    int r = tls_new(&t, e);
+    if (r < 0)
+        return r;
+    t->from = *from;
+    return open_first(t, ret, e);
+}
+
+int tls_open(struct tls **ret, const char *cert_path, const char *key_path, struct err *e)
+{
+    struct tls *t;
+    int r = tls_new(&t, e);
+    if (r < 0)
+        return r;
+    t->paths[TLS_CERT] = strdup(cert_path);
+    t->paths[TLS_KEY] = strdup(key_path);
+    t->from = (struct tls_source){.open = open_path, .ctx = t->paths};
+    if (!t->paths[TLS_CERT] || !t->paths[TLS_KEY]) {
+        tls_close(t);
+        return err_sys(e, ENOMEM, "set up TLS");
+    }
+    return open_first(t, ret, e);
+}
+
 void tls_close(struct tls *t)
 {
     if (!t)
         return;
     set_unref(t->set);
     pthread_mutex_destroy(&t->lock);
-    free(t->cert_path);
-    free(t->key_path);
+    free(t->paths[TLS_CERT]);
+    free(t->paths[TLS_KEY]);
     free(t);
 }
 
 int tls_reload(struct tls *t, struct err *e)
 {
-    struct stat st = {0};
+    struct timespec time;
     struct tls_set *fresh = NULL;
-    if (stat(t->cert_path, &st) < 0)
-        return err_sys(e, errno, "read the TLS certificate '%s'", t->cert_path);
-    int r = set_load(&fresh, t->cert_path, t->key_path, e);
+    int r = set_load(&fresh, &t->from, &time, e);
     if (r < 0)
         return r;
     pthread_mutex_lock(&t->lock);
     struct tls_set *old = t->set;
     t->set = fresh;
-    t->loaded = st.st_mtim;
+    t->loaded = time;
     pthread_mutex_unlock(&t->lock);
     set_unref(old);
     return 0;
@@ -192,8 +287,12 @@ int tls_reload(struct tls *t, struct err *e)
 int tls_reload_if_changed(struct tls *t, bool *ret_reloaded, struct err *e)
 {
     struct stat st;
-    if (stat(t->cert_path, &st) < 0)
-        return err_sys(e, errno, "read the TLS certificate '%s'", t->cert_path);
+    AUTO_CLOSE int fd = -1;
+    int r = t->from.open(t->from.ctx, TLS_CERT, &fd, e);
+    if (r < 0)
+        return err_wrap(e, "the TLS certificate");
+    if (fstat(fd, &st) < 0)
+        return err_sys(e, errno, "read the TLS certificate");
     bool same =
         st.st_mtim.tv_sec == t->loaded.tv_sec && st.st_mtim.tv_nsec == t->loaded.tv_nsec;
     if (ret_reloaded)

@@ -19,6 +19,20 @@ struct tls;
 /* Once, before any thread starts. */
 int tls_library_init(struct err *e);
 
+enum tls_file { TLS_CERT, TLS_KEY, TLS_CLIENT_CA };
+
+/* Where the files come from, at the start and at every reload. */
+struct tls_source {
+    int (*open)(void *ctx, enum tls_file which, int *ret_fd, struct err *e);
+    void *ctx;
+    /* Clients must show a certificate that TLS_CLIENT_CA has signed, unless they ask for a
+     * server name that this function knows. Sessions are not resumed then. */
+    bool client_ca;
+    bool (*open_to_all)(void *ctx, const char *server_name);
+};
+
+int tls_open_from(struct tls **ret, const struct tls_source *s, struct err *e);
+/* From two files. */
 int tls_open(struct tls **ret, const char *cert_path, const char *key_path, struct err *e);
 void tls_close(struct tls *t);
 /* Reads the files again; when that fails the old certificate stays in use. */

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # Hypervisor and guest in real microVMs on the emulated ARM64 host; called by `make check-vm`.
 # Each suite is one boot of the host and one TAP file.
-#   tests/vm.sh [SUITE...]     vmm-gic3 vmm-gic2 guest hostile hostile-ubsan lockdown, and
+#   tests/vm.sh [SUITE...]     vmm-gic3 vmm-gic2 guest hostile hostile-ubsan lockdown
+#                              confine, and
 #                              hostile-asan and soak only when they are asked for
 set -u
 cd "$(dirname "$0")/.." || exit 1
@@ -10,7 +11,7 @@ build=${BUILD:-build}
 out=$build/check
 vm=$build/vm
 mkdir -p "$out"
-[ $# -gt 0 ] || set -- vmm-gic3 vmm-gic2 guest hostile hostile-ubsan lockdown
+[ $# -gt 0 ] || set -- vmm-gic3 vmm-gic2 guest hostile hostile-ubsan lockdown confine
 taps=()
 
 # suite NAME SECONDS FILE=PATH...: runs /tests/run, whose output is TAP.
@@ -45,6 +46,7 @@ $drive_hostile /tests/dormouse-vmm /tests/hostile.Image /var/lib/dormouse/t"
 run_script hostile-asan "export CONSOLE_LIMIT=16384 ASAN_OPTIONS=detect_leaks=0
 $drive_hostile /tests/dormouse-vmm /tests/hostile.Image /var/lib/dormouse/t --no-jail"
 run_script lockdown 'exec /tests/lockdown_drive /usr/bin/dormouse-vmm /tests/dormouse-vmm-debug /tests/hostile.Image /var/lib/dormouse/t'
+run_script confine 'exec /tests/confine_drive /usr/bin/dormoused /var/lib/dormouse/t'
 
 for name; do
     case $name in
@@ -73,6 +75,9 @@ for name; do
         suite lockdown 600 "$vm/lockdown_drive=/tests/lockdown_drive" \
             "$build/debug/dormouse-vmm-debug=/tests/dormouse-vmm-debug" \
             "$vm/hostile.Image=/tests/hostile.Image" "$vm/run-lockdown=/tests/run"
+        ;;
+    confine)
+        suite confine 300 "$vm/confine_drive=/tests/confine_drive" "$vm/run-confine=/tests/run"
         ;;
     *)
         echo "error: no suite '$name'" >&2
