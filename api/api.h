@@ -27,6 +27,8 @@ enum rights { RIGHTS_READ, RIGHTS_RUN, RIGHTS_ADMIN };
 
 /* True when the path belongs to the control API (else the caller answers 404/403 itself). */
 bool api_owns_path(const char *raw_path);
+/* True when the operation's body is not JSON. */
+bool api_takes_bytes(const struct http_req *req);
 /* Runs the operation and fills in the response, errors included. */
 void api_handle(struct api *a, const struct http_req *req, enum rights who, const void *body,
                 size_t len, struct http_res *res);

@@ -17,7 +17,6 @@
 #include "../hypervisor/base/num.h"
 #include "fleet_priv.h"
 
-#define FORWARD_LIMIT_MS 5000
 
 static unsigned bucket(const char *s)
 {
@@ -449,47 +448,6 @@ void fleet_release(struct fleet *f, struct fleet_target *t)
         vm_tell_resumed(vm);
     fleet_vm_put(f, vm);
     pool_refill(f->pool);
-}
-
-int fleet_forward(struct fleet *f, struct fleet_target *t, uint16_t port, int *ret_fd,
-                  struct err *e)
-{
-    (void)f;
-    struct fvm *vm = t->priv;
-    int pair[2];
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
-        return err_sys(e, errno, "open a stream to the guest");
-    AUTO_CLOSE int ours = pair[0], theirs = pair[1];
-    const struct ctl_vsock open = {.port = GP_PORT_STREAM};
-    uint64_t deadline = deadline_ms(FORWARD_LIMIT_MS);
-    /* The process must not go while its socket is used: ownership keeps it. */
-    pthread_mutex_lock(&vm->lock);
-    while (vm->busy)
-        pthread_cond_wait(&vm->cond, &vm->lock);
-    int r = vm->state == VM_RUNNING && vm->vmm
-                ? 0
-                : err_set(e, EHOSTDOWN, "the microVM is not running");
-    if (r == 0)
-        vm->busy = true;
-    pthread_mutex_unlock(&vm->lock);
-    if (r < 0)
-        return r;
-    r = vmm_call(vm->vmm, CTL_VSOCK_OPEN, &open, sizeof open, &theirs, 1, deadline, NULL, e);
-    fleet_end(vm);
-    close(take_fd(&theirs));
-    if (r < 0)
-        return r;
-    struct glink g = {.fd = take_fd(&ours)};
-    uint8_t space[16];
-    struct tlv_writer w = tlv_writer_init(space, sizeof space);
-    tlv_put_u32(&w, GP_T_PORT, port);
-    r = guest_stream_begin(&g, GP_FORWARD, &w, deadline, e);
-    if (r == 0) {
-        *ret_fd = g.fd;
-        g.fd = -1;
-    }
-    glink_close(&g);
-    return r;
 }
 
 int fleet_log_open(struct fleet *f, const char *id, int *ret_fd, struct err *e)

@@ -71,6 +71,9 @@ struct fleet_target {
 };
 int fleet_acquire(struct fleet *f, const char *label, struct fleet_target *ret, struct err *e);
 void fleet_release(struct fleet *f, struct fleet_target *t);
+/* A stream to dormouse-init in the guest; the first message is the caller's (GP_PORT_STREAM in
+ * guest/abi/proto.h). */
+int fleet_stream(struct fleet *f, struct fleet_target *t, int *ret_fd, struct err *e);
 /* A raw stream to 127.0.0.1:port inside the guest, for applications that listen only there. */
 int fleet_forward(struct fleet *f, struct fleet_target *t, uint16_t port, int *ret_fd,
                   struct err *e);

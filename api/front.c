@@ -143,7 +143,7 @@ static void control(struct front *f, struct exchange *x)
         exchange_error(x, 500, "InternalServerException", "Out of memory.");
         return;
     }
-    if (!json_depth_ok(text, body.len, JSON_DEPTH_MAX)) {
+    if (!api_takes_bytes(x->req) && !json_depth_ok(text, body.len, JSON_DEPTH_MAX)) {
         exchange_error(x, 400, "ValidationException",
                        "The request body is nested more than %u levels deep.", JSON_DEPTH_MAX);
         return;

@@ -39,6 +39,8 @@ struct op {
     struct api *api;
     const struct route *route;
     json_t *in;
+    const void *body; /* as it came, for operations whose input has no member in it */
+    size_t body_len;
     struct http_res *res;
     struct jsonw w;
     /* Filled in before op_fail() where the error has these members; "" otherwise. */

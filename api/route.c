@@ -143,6 +143,12 @@ static bool has_body(const struct shape *s)
     return false;
 }
 
+bool api_takes_bytes(const struct http_req *req)
+{
+    const struct route *r = route_find(req->method, req->path);
+    return r && !has_body(shape_of(r->input));
+}
+
 /* Only members that belong into the body: a stranger cannot set a label that way. */
 static int take_body(const struct shape *s, const void *body, size_t len, json_t *in,
                      struct buf *text)

@@ -23,6 +23,11 @@ static bool match_no_space(const char *s)
     return *s && strpbrk(s, " \t\n\v\f\r") == NULL;
 }
 
+static bool match_absolute(const char *s)
+{
+    return s[0] == '/';
+}
+
 static bool match_role_arn(const char *s)
 {
     if (strncmp(s, "arn:aws", 7) != 0)

@@ -82,6 +82,7 @@ int store_version_get(struct store *s, const char *image, uint32_t major,
 /* Writes all but config; with the image's row in the same transaction when not NULL. */
 int store_version_set(struct store *s, const struct store_version *v,
                       const struct store_image *i, struct err *e);
+/* Also the client tokens that made it. */
 int store_version_delete(struct store *s, const char *image, uint32_t major, struct err *e);
 /* Starting after the given key, images by name, versions newest first (UINT32_MAX to
  * start); fn returns false to stop. */

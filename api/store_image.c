@@ -293,20 +293,35 @@ int store_version_set(struct store *s, const struct store_version *v,
     return r;
 }
 
-int store_version_delete(struct store *s, const char *image, uint32_t major, struct err *e)
+static int run_on_version(struct store *s, enum store_sql id, const char *image,
+                          uint32_t major, int *ret_changes, struct err *e)
 {
     pthread_mutex_lock(&s->w.lock);
     sqlite3_stmt *st;
-    int changes = 0, r = store_stmt(&s->w, SQL_version_delete, &st, e);
+    int r = store_stmt(&s->w, id, &st, e);
     if (r == 0) {
         store_bind_text(st, 1, image);
         sqlite3_bind_int64(st, 2, major);
-        r = store_exec(&s->w, SQL_version_delete, st, &changes, e);
+        r = store_exec(&s->w, id, st, ret_changes, e);
     }
     store_unlock(&s->w);
-    return r == 0 && changes == 0
-               ? err_set(e, ENOENT, "image %s has no version %u.0", image, major)
-               : r;
+    return r;
+}
+
+int store_version_delete(struct store *s, const char *image, uint32_t major, struct err *e)
+{
+    int changes = 0, r = store_begin(s, e);
+    if (r < 0)
+        return r;
+    r = run_on_version(s, SQL_version_delete, image, major, &changes, e);
+    if (r == 0 && changes == 0)
+        r = err_set(e, ENOENT, "image %s has no version %u.0", image, major);
+    if (r == 0) /* the same request again is a new one */
+        r = run_on_version(s, SQL_token_drop_version, image, major, NULL, e);
+    if (r == 0)
+        return store_commit(s, e);
+    store_rollback(s);
+    return r;
 }
 
 int store_version_count(struct store *s, const char *image, uint64_t *ret, struct err *e)

@@ -36,6 +36,26 @@
     "ServiceQuotaExceededException", "There are %u access keys already; revoke those that " \
                                      "are not used"
 
+#define TEXT_NOT_RUNNING  "ConflictException", "MicroVM %s is not running and cannot be woken"
+#define TEXT_GUEST_SILENT "ConflictException", "MicroVM %s did not answer in time"
+#define TEXT_GUEST_GONE \
+    "ConflictException", "MicroVM %s was suspended or ended before it had answered"
+#define TEXT_GUEST_NONSENSE                                                                  \
+    "ConflictException", "The answer that came out of MicroVM %s is none; what runs inside " \
+                         "may have replaced its init"
+#define TEXT_GUEST_NOT_FOUND "ResourceNotFoundException", "%s"
+#define TEXT_GUEST_CONFLICT  "ConflictException", "%s"
+#define TEXT_COMMAND_TOO_LONG \
+    "ValidationException", "The command and its environment take more than %u KiB"
+#define TEXT_TWO_INPUTS "ValidationException", "Give stdin or stdinBase64, not both"
+#define TEXT_BAD_BASE64 "ValidationException", "stdinBase64 is not padded base64"
+#define TEXT_BAD_MODE   "ValidationException", "mode must be octal, such as 644"
+#define TEXT_PIECE_TOO_LARGE \
+    "ValidationException", "Write at most %u bytes at once, then go on at the next offset"
+#define TEXT_INIT_TOO_OLD                                                                      \
+    "ConflictException", "The image was made by an older release that writes files only as a " \
+                         "whole; build a new version"
+
 #define TEXT_MALFORMED_ARN "ValidationException", "Malformed ARN - doesn't start with 'arn:'"
 #define TEXT_INVALID_ARN   "ValidationException", "Invalid ARN format: %s"
 #define TEXT_NO_MANAGED_IMAGE \

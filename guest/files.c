@@ -96,7 +96,7 @@ static void make_parents(const char *path)
     make_dirs(dir, 0755); /* what is wrong with it the open tells */
 }
 
-static int take_data(struct session_env *s, int fd, struct fail *f)
+static int take_data(struct session_env *s, int fd, uint64_t *at, struct fail *f)
 {
     for (;;) {
         struct req r;
@@ -111,6 +111,7 @@ static int take_data(struct session_env *s, int fd, struct fail *f)
             return 0;
         if (f->num == 0 && (err = write_full(fd, d, n)) < 0)
             fail_sys(f, -err, "write"); /* the rest is still taken from the stream */
+        *at += n;
     }
 }
 
@@ -120,22 +121,28 @@ void file_write_serve(struct session_env *s, const struct req *r)
     struct fail f = {.num = 0};
     struct user owner = {.uid = 0};
     uint32_t mode;
+    uint64_t at;
     AUTO_CLOSE int fd = -1;
     if (!req_u32(r, GP_T_MODE, 0644, &mode) || mode > 07777 ||
+        !req_u64(r, GP_T_OFFSET, 0, &at) || at > INT64_MAX ||
         !req_str(r, GP_T_USER, user, sizeof(user)))
-        fail_set(&f, EINVAL, "MODE or USER is malformed");
+        fail_set(&f, EINVAL, "MODE, OFFSET or USER is malformed");
     else if (begin(s, r, path, sizeof(path), &f) == 0 && user_find(user, &owner, &f) == 0) {
         make_parents(path);
-        fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0600);
+        int more = at ? 0 : O_TRUNC;
+        fd = open(path, O_WRONLY | O_CREAT | more | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0600);
         if (fd < 0)
             fail_sys(&f, errno, "%s", path);
-        else if (fcntl(fd, F_SETFL, 0) < 0 ||
+        else if (fcntl(fd, F_SETFL, 0) < 0 || (at && lseek(fd, (off_t)at, SEEK_SET) < 0) ||
                  (user[0] && fchown(fd, owner.uid, owner.gid) < 0) ||
                  ((req_has(r, GP_T_MODE) || user[0]) && fchmod(fd, mode) < 0))
             fail_sys(&f, errno, "%s", path);
     }
-    take_data(s, fd, &f);
-    session_reply(s, &f);
+    take_data(s, fd, &at, &f);
+    struct reply rp;
+    reply_init(&rp, &f);
+    tlv_put_u64(&rp.w, GP_T_SIZE, at);
+    session_send(s, GP_REPLY, &rp.w);
 }
 
 /* ---- list ---- */

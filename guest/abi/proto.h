@@ -79,8 +79,9 @@ enum gp_type {
     GP_EXIT,      /* guest: EXIT_STATUS or SIGNAL, TEXT; last message */
     GP_FILE_READ,  /* PATH, OFFSET, LIMIT. Guest: GP_REPLY with DATA each, the last with EOF
                       (1: the file's end, 0: LIMIT) and SIZE, or ERRNO and TEXT */
-    GP_FILE_WRITE, /* PATH, MODE, USER, then GP_STDIN… to its end: GP_REPLY. Makes directories
-                    */
+    GP_FILE_WRITE, /* PATH, MODE, USER, OFFSET (absent or 0: the file begins anew), then
+                      GP_STDIN… to its end: GP_REPLY with SIZE, where the data ended. Makes
+                      directories */
     GP_FILE_LIST,  /* PATH. Guest: GP_REPLY with ENTRY… each, the last with EOF only */
 };
 

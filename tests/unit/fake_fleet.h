@@ -21,6 +21,8 @@ struct fleet {
     bool holds; /* builds and runs stay PENDING */
     bool build_fails;
     const char *log; /* path of the log of whatever is asked for, NULL: there is none */
+    int stream;      /* what fleet_stream() gives; -1: it fails */
+    unsigned acquired;
     unsigned builds, forgotten, runs, suspends, resumes, terminates;
 };
 
@@ -116,6 +118,38 @@ int fleet_log_open(struct fleet *f, const char *id, int *ret_fd, struct err *e)
         return r;
     *ret_fd = f->log ? open(f->log, O_RDONLY | O_CLOEXEC) : -1;
     return *ret_fd < 0 ? err_sys(e, ENOENT, "open the log of %s", id) : 0;
+}
+
+int fleet_acquire(struct fleet *f, const char *label, struct fleet_target *ret, struct err *e)
+{
+    struct store_vm vm;
+    unsigned calls = 0;
+    int r = fake_turn(f, &calls, e);
+    if (r == 0)
+        r = store_vm_by_label(f->store, label, &vm, e);
+    if (r < 0)
+        return r;
+    bool runs = strcmp(vm.state, "RUNNING") == 0;
+    store_vm_free(&vm);
+    if (!runs)
+        return err_set(e, EHOSTDOWN, "it does not run");
+    *ret = (struct fleet_target){.priv = f};
+    f->acquired++;
+    return 0;
+}
+
+void fleet_release(struct fleet *f, struct fleet_target *t)
+{
+    (void)t;
+    f->acquired--;
+}
+
+int fleet_stream(struct fleet *f, struct fleet_target *t, int *ret_fd, struct err *e)
+{
+    (void)t;
+    *ret_fd = f->stream;
+    f->stream = -1;
+    return *ret_fd < 0 ? err_set(e, EHOSTDOWN, "it went") : 0;
 }
 
 void fleet_vm_info(struct fleet *f, const struct store_vm *row, struct fleet_vm_info *ret)

@@ -177,10 +177,15 @@ TEST(client_tokens)
     CHECK(call(&c, "PUT", BOX, "{" CONFIG ",'clientToken':'t1'}") == 200);
     CHECK_STR(text_at(&c, "imageVersion"), "2.0");
     CHECK(c.fleet.builds == 2);
-    /* forgotten with the image */
+    /* forgotten with the version */
+    CHECK(call(&c, "DELETE", BOX "/versions/2.0", "%s", "") == 200);
+    CHECK(call(&c, "PUT", BOX, "{" CONFIG ",'clientToken':'t1'}") == 200);
+    CHECK_STR(text_at(&c, "imageVersion"), "3.0");
+    CHECK(c.fleet.builds == 3);
+    /* and with the image */
     CHECK(call(&c, "DELETE", BOX, "%s", "") == 200);
     CHECK(create("box", ",'clientToken':'t1'") == 201);
-    CHECK(c.fleet.builds == 3);
+    CHECK(c.fleet.builds == 4);
     /* and with time */
     CHECK(store_client_token_drop(c.fleet.store, NULL, 1e12, NULL) == 0);
     struct store_client_token t = {.operation = "CreateMicrovmImage",
