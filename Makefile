@@ -32,6 +32,8 @@ VMM :=  \
 	dev_table dev_uart dev_vmgenid hand irq jail kvm machine main seccomp virtio_balloon \
 	virtio_blk virtio_dev virtio_mmio virtio_net virtio_rng virtio_vsock virtq vm vm_restore \
 	vm_save vsock_conn vsock_state
+# Only in the debug twin.
+VMM_DEBUG := cpuregs debug gdb gdb_commands gdb_packet guestmem pagewalk stops trace verbs
 
 INIT :=  \
 	alloc app boot build chan copy creds ctl exec files forward freeze glob hooks ident inflate \
@@ -50,6 +52,7 @@ API :=  \
 BASE_SRC := $(BASE:%=hypervisor/base/%.c)
 SNAPSHOT_SRC := $(SNAPSHOT:%=snapshot/%.c)
 VMM_SRC := $(BASE_SRC) $(SNAPSHOT_SRC) hypervisor/base/ring.c $(VMM:%=hypervisor/%.c)
+VMM_DEBUG_SRC := $(VMM_SRC) $(VMM_DEBUG:%=hypervisor/debug/%.c)
 INIT_SRC := $(INIT:%=guest/%.c)
 API_SRC := $(BASE_SRC) $(SNAPSHOT_SRC) $(API:%=api/%.c)
 # The command line tool, and what it shares with the daemon.
@@ -62,6 +65,8 @@ CLI_SRC := $(patsubst %,hypervisor/base/%.c,buf crc32c err fd) $(CLI_API:%=api/%
 CLI_LIBS := -lmbedtls -lmbedx509 -lmbedcrypto -ljansson -lllhttp -lz -lm -lpthread
 # Tools for looking at snapshots, on this machine.
 SNAPTOOLS := snapdump snapdiff snapmap snappack
+# Prints what the debug twin traced.
+TRACE_SRC := tools/vmmtrace.c hypervisor/base/fd.c hypervisor/base/err.c
 SNAPTOOL_SRC := $(patsubst %,hypervisor/base/%.c,buf crc32c err fd) tools/snapnames.c tools/snapview.c \
 	$(patsubst %,snapshot/%.c,devstate io memscan snapcheck snapdelta snapfile snapstate)
 API_LIBS := -lmbedtls -lmbedx509 -lmbedcrypto -lsqlite3 -ljansson -lllhttp -lz -lm -lpthread
@@ -69,21 +74,21 @@ API_LIBS := -lmbedtls -lmbedx509 -lmbedcrypto -lsqlite3 -ljansson -lllhttp -lz -
 # What the unit tests and fuzz targets may use, besides the api and snapshot folders: the parts
 # of VMM and init that know neither KVM nor PID 1.
 TESTED_VMM := virtq virtio_mmio virtio_dev virtio_blk blk_io virtio_net virtio_vsock vsock_conn \
-	vsock_state virtio_rng virtio_balloon blk_layers bus
+	vsock_state virtio_rng virtio_balloon blk_layers bus debug/gdb_packet debug/pagewalk
 TESTED_GUEST := inflate zip glob users text util req
 
 # tests/unit/test_NAME.c; the guest's own parsers, and those of the command line tool, are groups
 # of their own.
 UNIT := \
-	arn artifacts blk_crash cli_pack cli_text config crc32c devstate dockerfile fsm glob \
-	guest_link guest_zip http http_status inflate ops ops_ext ops_guest ops_key ops_vm overlay page ring \
+	arn artifacts blk_crash cli_pack cli_text config crc32c devstate dockerfile fsm gdb_packet glob \
+	guest_link guest_zip http http_status inflate ops ops_ext ops_guest ops_key ops_vm overlay page pagewalk ring \
 	s3_chunked sigv4 sigv4_sign snapfile snapfile_delta snapfile_devices snapfile_forgery \
 	snapfile_old snapfile_power snapfile_seal snapfile_tools store text tls tlv token users validate \
 	virtio_blk virtio_misc virtio_mmio virtio_net virtio_vsock virtq zip
 UNIT_GUEST := inflate tlv guest_zip glob users text http_status
 UNIT_CLI := cli_text cli_pack
 FUZZ := \
-	arn dockerfile guest_link guest_req guest_zip http1 inflate ops_json priv s3_chunked \
+	arn dockerfile gdb_packet guest_link guest_req guest_zip http1 inflate ops_json priv s3_chunked \
 	sigv4 snapfile snapstate tlv virtio_blk virtio_misc virtio_net virtq vsock zip
 FUZZ_GUEST := inflate tlv guest_zip guest_req
 
@@ -160,7 +165,7 @@ PROGRAMS := $(addprefix $(B)/arm64/,dormouse-vmm dormouse-init dormoused dormous
 
 ## all: build every program, the guest and the appliance
 .PHONY: all
-all: $(PROGRAMS) $(B)/native/dormouse $(SNAPTOOLS:%=$(B)/native/%) $(B)/appliance.stamp $(B)/bases.stamp
+all: $(PROGRAMS) $(B)/native/dormouse $(addprefix $(B)/native/,$(SNAPTOOLS) vmmtrace) $(B)/appliance.stamp $(B)/bases.stamp
 	@printf '\nBuilt. Next: make demo   (or: make help)\n'
 
 ## deps: install what the build needs (Debian 12 and 13)
@@ -198,13 +203,13 @@ $(B)/link/dormouse-vmm: $(call objects,musl,$(VMM_SRC))
 	@mkdir -p $(@D)
 	$(Q)$(CC_musl) -static $(LINK) -o $@ $^ -lfdt -luring
 # The debug twin and the sanitized VMMs, for tests and for a closer look.
-$(B)/debug/dormouse-vmm-debug: $(call objects,debug,$(VMM_SRC) hypervisor/debug.c)
-$(B)/debug/dormouse-vmm-ubsan: $(call objects,ubsan,$(VMM_SRC) hypervisor/debug.c)
+$(B)/debug/dormouse-vmm-debug: $(call objects,debug,$(VMM_DEBUG_SRC))
+$(B)/debug/dormouse-vmm-ubsan: $(call objects,ubsan,$(VMM_DEBUG_SRC))
 $(B)/debug/dormouse-vmm-debug $(B)/debug/dormouse-vmm-ubsan:
 	$(call say,LINK,"$(@F)")
 	@mkdir -p $(@D)
 	$(Q)$(CC_musl) -static $(LINK) -o $@ $^ -lfdt -luring
-$(B)/debug/dormouse-vmm-asan: $(call objects,asan64,$(VMM_SRC) hypervisor/debug.c)
+$(B)/debug/dormouse-vmm-asan: $(call objects,asan64,$(VMM_DEBUG_SRC))
 	$(call say,LINK,"$(@F)")
 	@mkdir -p $(@D)/lib
 	$(Q)$(CC_asan64) $(SAN) -Wl,--disable-new-dtags,-rpath,/tests/lib,--dynamic-linker=/tests/lib/ld-linux-aarch64.so.1 \
@@ -239,6 +244,10 @@ $(B)/native/$(1): $(call objects,native,tools/$(1).c $(SNAPTOOL_SRC))
 	$$(Q)$$(CC_native) -pie $$(LINK) -o $$@ $$^ -L$(B)/sysroot-native/lib -lzstd
 endef
 $(foreach t,$(SNAPTOOLS),$(eval $(call snaptool_rule,$(t))))
+$(B)/native/vmmtrace: $(call objects,native,$(TRACE_SRC))
+	$(call say,LINK,vmmtrace)
+	@mkdir -p $(@D)
+	$(Q)$(CC_native) -pie $(LINK) -o $@ $^
 $(B)/arm64/%: $(B)/link/%
 	$(strip_to)
 
@@ -346,11 +355,12 @@ $(B)/vm/guest_drive: $(call objects,musl,tests/vm/guest_drive.c tests/vm/guest_c
 	snapshot/overlay.c)
 $(B)/vm/guest_soak: $(call objects,musl,tests/vm/guest_soak.c tests/vm/guest_client.c $(BASE_SRC) \
 	snapshot/overlay.c)
+$(B)/vm/vmmtrace: $(call objects,musl,$(TRACE_SRC))
 $(B)/vm/ticker: $(call objects,musl,tests/guests/ticker.c)
 $(B)/vm/payload: $(call objects,musl,tests/guests/payload.c)
 $(B)/vm/hostile_drive: $(call objects,musl,tests/vm/hostile_drive.c tests/vm/hostile_vmm.c $(BASE_SRC))
 $(B)/vm/lockdown_drive: $(call objects,musl,tests/vm/lockdown_drive.c tests/vm/hostile_vmm.c $(BASE_SRC))
-$(addprefix $(B)/vm/,ctl_drive guest_drive guest_soak hostile_drive lockdown_drive ticker payload):
+$(addprefix $(B)/vm/,ctl_drive guest_drive guest_soak hostile_drive lockdown_drive vmmtrace ticker payload):
 	$(call say,LINK,"$(@F) (runs on arm64)")
 	@mkdir -p $(@D)
 	$(Q)$(CC_musl) -static $(LINK) -o $@ $^
@@ -379,7 +389,7 @@ $(B)/vm/root.img: $(B)/vm/payload tests/guests/mkroot.sh
 ## check-vm: hypervisor and guest in the emulated host
 .PHONY: check-vm
 check-vm: $(B)/appliance.stamp $(addprefix $(B)/vm/,ctl_drive guest_drive hostile_drive \
-		lockdown_drive confine_drive hostile.Image ticker.cpio root.img) \
+		lockdown_drive confine_drive vmmtrace hostile.Image ticker.cpio root.img) \
 		$(addprefix $(B)/debug/dormouse-vmm-,debug ubsan)
 	@mkdir -p $(CHECK)
 	@tests/vm.sh

@@ -15,6 +15,7 @@
 #include <sys/prctl.h>
 
 #include "base/mem.h"
+#include "debug/debug.h"
 #include "kvm.h"
 #include "seccomp.h"
 
@@ -122,6 +123,8 @@ static void handle_exit(struct vcpu *v)
 {
     struct kvm_run *run = v->run;
     int index = (int)v->index;
+    if (debug_exit(v))
+        return;
     switch (run->exit_reason) {
     case KVM_EXIT_MMIO:
         handle_mmio(v);
@@ -178,7 +181,7 @@ static void park(struct vcpu *v)
     pthread_mutex_lock(&vm->lock);
     if (++vm->nparked == vm->nvcpus)
         ring_kick(vm->ring);
-    while (!vm->go)
+    while (!vm->go || debug_held(v))
         pthread_cond_wait(&vm->cond, &vm->lock);
     vm->nparked--;
     v->run->immediate_exit = 0;

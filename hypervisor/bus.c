@@ -5,6 +5,7 @@
 #include <errno.h>
 
 #include "base/num.h"
+#include "debug/trace.h"
 
 int bus_map(struct bus *b, uint64_t base, uint64_t len, const struct bus_ops *ops, void *ctx,
             struct err *e)
@@ -45,15 +46,16 @@ static const struct bus_range *find(const struct bus *b, uint64_t gpa, unsigned 
 uint64_t bus_read(struct bus *b, uint64_t gpa, unsigned len)
 {
     const struct bus_range *r = find(b, gpa, len);
-    if (r)
-        return r->ops->read(r->ctx, gpa - r->base, len);
-    b->misses++;
-    return 0;
+    uint64_t val = r ? r->ops->read(r->ctx, gpa - r->base, len) : 0;
+    b->misses += !r;
+    trace_access(false, gpa, len, val);
+    return val;
 }
 
 void bus_write(struct bus *b, uint64_t gpa, unsigned len, uint64_t val)
 {
     const struct bus_range *r = find(b, gpa, len);
+    trace_access(true, gpa, len, val);
     if (r)
         r->ops->write(r->ctx, gpa - r->base, len, val);
     else

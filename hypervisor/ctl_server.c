@@ -19,7 +19,7 @@
 #include "base/mem.h"
 #include "base/msg.h"
 #ifdef DORMOUSE_DEBUG
-#include "debug.h"
+#include "debug/verbs.h"
 #endif
 #include "machine.h"
 #include "virtio_balloon.h"

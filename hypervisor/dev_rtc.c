@@ -14,6 +14,7 @@
 
 #include "arm64_fdt.h"
 #include "base/mem.h"
+#include "debug/trace.h"
 
 enum { REG_DR = 0x00, REG_LR = 0x08, REG_CR = 0x0c, REG_ID = 0xfe0 };
 
@@ -77,6 +78,7 @@ int dev_rtc_new(struct dev **ret, const struct dev_env *env, struct err *e)
         return err_sys(e, ENOMEM, "make the clock");
     r->dev.ops = &rtc_ops;
     r->dev.env = *env;
+    trace_device(rtc_ops.name, MAP_RTC, 0x1000, SPI_RTC);
     int res = bus_map(env->bus, MAP_RTC, 0x1000, &bus_ops, r, e);
     if (res < 0) {
         free(r);

@@ -19,6 +19,7 @@
 #include "arm64_fdt.h"
 #include "base/fd.h"
 #include "base/mem.h"
+#include "debug/trace.h"
 #include "irq.h"
 
 #define TAIL_BYTES 1024u
@@ -359,6 +360,7 @@ int dev_uart_new(struct dev **ret, const struct dev_env *env, const struct uart_
     u->irq.eventfd = -1;
     u->input.done = input_done;
     pthread_mutex_init(&u->lock, NULL);
+    trace_device(uart_ops.name, MAP_UART, 0x1000, SPI_UART);
     int r = irq_open(&u->irq, env->vm_fd, SPI_UART, e);
     if (r == 0)
         r = bus_map(env->bus, MAP_UART, 0x1000, &bus_ops, u, e);

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "debug/trace.h"
 #include "kvm.h"
 
 int irq_open(struct irq *irq, int vm_fd, unsigned spi, struct err *e)
@@ -28,6 +29,7 @@ void irq_raise(struct irq *irq)
 {
     /* Can only fail when 2^64-1 raises are pending: then it is raised. */
     uint64_t one = 1;
+    trace_irq(irq->spi);
     ssize_t n = write(irq->eventfd, &one, sizeof one);
     (void)n;
 }

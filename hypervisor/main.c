@@ -19,6 +19,7 @@
 #include "base/mem.h"
 #include "base/num.h"
 #include "ctl_server.h"
+#include "debug/debug.h"
 #include "hand.h"
 #include "jail.h"
 #include "seccomp.h"
@@ -59,8 +60,7 @@ static const char usage[] =
     "  --diff                save only what differs from the restored image\n"
     "  --uid N               user to become when started as root (default 65534)\n"
     "  --no-jail             by hand only: no namespaces, no system call filter\n"
-    "  --help, --version\n"
-    "\n"
+    "  --help, --version\n" DEBUG_USAGE "\n"
     "Exit status: 0 power-off or saved, 3 guest asked for a reset, 4 guest fault,\n"
     "1 other failure, 2 wrong arguments.\n";
 
@@ -68,6 +68,7 @@ struct options {
     bool by_hand, no_jail, no_filter;
     uint64_t uid;
     struct hand_options hand;
+    struct debug_options debug;
 };
 
 /* "128M", "2G". */
@@ -110,6 +111,8 @@ static const struct known {
     {"no-jail", 0, 0, offsetof(struct options, no_jail)},
 #ifdef DORMOUSE_DEBUG
     {"no-filter", 0, 0, offsetof(struct options, no_filter)},
+    {"gdb", 1, 0, offsetof(struct options, debug.gdb)},
+    {"trace", 1, 0, offsetof(struct options, debug.trace)},
 #endif
     {"vcpus", 1, 'c', 0},
     {"mem", 1, 'm', 0},
@@ -217,6 +220,8 @@ static int run(struct options *o, struct vm *vm, struct hand *hand, struct err *
         return kvm_fd;
     vm->seccomp = !o->no_jail && !o->no_filter;
     r = vm_create(vm, kvm_fd, o->by_hand ? hand->m.vcpus : o->hand.vcpus, e);
+    if (r == 0)
+        r = debug_open(vm, &o->debug, e);
     if (r == 0 && !o->no_jail) {
         struct jail jail = {.uid = (uint32_t)o->uid};
         r = jail_enter(&jail, e);

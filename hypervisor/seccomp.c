@@ -46,6 +46,9 @@ static const uint32_t io_ioctls[] = {
     (uint32_t)PAGEMAP_SCAN,
     (uint32_t)TUNSETOFFLOAD,
     (uint32_t)TUNSETVNETHDRSZ,
+#ifdef DORMOUSE_DEBUG
+    KVM_SET_GUEST_DEBUG,
+#endif
 };
 static const struct filter_rule io_rules[] = {
     CALL(io_uring_enter, "the loop"),
@@ -79,6 +82,9 @@ static const struct filter_rule io_rules[] = {
     CALL(clock_gettime, "time, where the vDSO cannot"),
     CALL(getrandom, "snapshot ids, random device"),
     CALL(exit_group, "the end"),
+#ifdef DORMOUSE_DEBUG
+    CALL(accept4, "a debugger"),
+#endif
 };
 
 static const struct list {

@@ -11,6 +11,7 @@
 #include "../snapshot/devstate.h"
 #include "arm64_fdt.h"
 #include "base/mem.h"
+#include "debug/trace.h"
 #include "virtio_regs.h"
 
 enum { /* device-state fields */
@@ -24,6 +25,11 @@ enum { /* device-state fields */
        DS_QUEUE, /* + queue number: 32 bytes */
 };
 #define DS_QUEUE_LEN 32u
+
+static uint64_t mmio_base(const struct virtio *v)
+{
+    return MAP_VIRTIO + v->slot * MAP_VIRTIO_STEP;
+}
 
 static void interrupt(struct virtio *v, uint32_t bit)
 {
@@ -79,6 +85,8 @@ int virtio_pop(struct virtio *v, unsigned queue, struct virtq_chain *c, struct i
         virtio_break(v, queue_error(r));
         return 0;
     }
+    if (r > 0)
+        trace_chain(mmio_base(v), queue, c);
     return r;
 }
 
@@ -200,11 +208,6 @@ void virtio_dev_kicked(struct dev *d)
     }
 }
 
-static uint64_t mmio_base(const struct virtio *v)
-{
-    return MAP_VIRTIO + v->slot * MAP_VIRTIO_STEP;
-}
-
 static void bell_done(struct ring_op *op, int res)
 {
     struct virtio_bell *b = container_of(op, struct virtio_bell, op);
@@ -215,7 +218,9 @@ static void bell_done(struct ring_op *op, int res)
     if (b->fd < 0 && doorbell_open(v->dev.env.vm_fd, mmio_base(v) + VIRTIO_REG_NOTIFY, b->queue,
                                    &b->fd, NULL) < 0)
         return;
-    if (!op->armed && res >= 0)
+    if (op->armed)
+        trace_notify(mmio_base(v), b->queue);
+    else if (res >= 0)
         ring_watch(v->dev.env.ring, op, b->fd, POLLIN);
     if (virtio_running(v) && v->vq[b->queue].size)
         v->ops->queue(v, b->queue);
@@ -292,6 +297,7 @@ int virtio_init(struct virtio *v, const struct dev_ops *dev_ops, const struct vi
         v->bells[i].fd = -1;
     pthread_mutex_init(&v->lock, NULL);
     pthread_cond_init(&v->reset_done, NULL);
+    trace_device(dev_ops->name, mmio_base(v), VIRTIO_REG_END, SPI_VIRTIO + slot);
     int r = open_lines(v, e);
     if (r < 0) {
         close_lines(v);

@@ -19,6 +19,7 @@
 #include "arm64_vcpu.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "debug/debug.h"
 #include "kvm.h"
 
 #define RING_ENTRIES 64u
@@ -260,10 +261,12 @@ static void check_quiet(void *ctx)
     }
     vm->state = VM_PAUSED;
     vm->draining = false;
-    if (vm->end.reason)
+    if (vm->end.reason) {
+        debug_ended(vm);
         vm->on_ended(vm, vm->ended_ctx);
-    else
+    } else {
         vm->on_paused(vm, vm->paused_ctx);
+    }
 }
 
 static void drain(struct vm *vm)
@@ -298,6 +301,7 @@ static void vm_kicked(void *ctx)
         if (vm->devs[i]->ops->kicked)
             vm->devs[i]->ops->kicked(vm->devs[i]);
     }
+    debug_kicked(vm);
     if (vm->on_kick)
         vm->on_kick(vm->kick_ctx);
     if (ended && vm->state == VM_RUNNING)

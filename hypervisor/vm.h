@@ -60,6 +60,7 @@ struct vm {
     unsigned ndevs;
     struct dev *uart, *vmgenid, *net, *vsock, *balloon; /* also in devs; NULL: not there */
     struct dev *disks[CTL_DISKS_MAX];
+    struct gdb *gdb; /* of the debug twin */
 
     enum vm_state state;
     bool draining;    /* VM_PAUSING: vCPUs are parked, devices not yet quiet */

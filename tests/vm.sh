@@ -3,7 +3,7 @@
 # Hypervisor and guest in real microVMs on the emulated ARM64 host; called by `make check-vm`.
 # Each suite is one boot of the host and one TAP file.
 #   tests/vm.sh [SUITE...]     vmm-gic3 vmm-gic2 guest hostile hostile-ubsan lockdown
-#                              confine, and
+#                              confine debug, and
 #                              hostile-asan and soak only when they are asked for
 set -u
 cd "$(dirname "$0")/.." || exit 1
@@ -11,7 +11,7 @@ build=${BUILD:-build}
 out=$build/check
 vm=$build/vm
 mkdir -p "$out"
-[ $# -gt 0 ] || set -- vmm-gic3 vmm-gic2 guest hostile hostile-ubsan lockdown confine
+[ $# -gt 0 ] || set -- vmm-gic3 vmm-gic2 guest hostile hostile-ubsan lockdown confine debug
 taps=()
 
 # suite NAME SECONDS FILE=PATH...: runs /tests/run, whose output is TAP.
@@ -78,6 +78,11 @@ for name; do
         ;;
     confine)
         suite confine 300 "$vm/confine_drive=/tests/confine_drive" "$vm/run-confine=/tests/run"
+        ;;
+    debug)
+        taps+=("$out/vm-debug.tap")
+        tests/vm/debug.sh >"$out/vm-debug.tap" 2>"$out/vm-debug.log"
+        grep -E '^(not ok|# )' "$out/vm-debug.tap"
         ;;
     *)
         echo "error: no suite '$name'" >&2

@@ -18,7 +18,7 @@ CHECK="clang clang-format shellcheck"                     # lint, fuzzers
 GUEST="device-tree-compiler e2fsprogs zstd fakeroot debootstrap" # images
 HOST="qemu-system-arm ipxe-qemu"                          # the emulated ARM64 host
 FETCH="ca-certificates curl debian-archive-keyring"
-TEST="jq zip xxd"
+TEST="jq zip xxd gdb-multiarch"
 
 read_system() {
     ID=

@@ -45,10 +45,11 @@ shellcheck -x "${sh_files[@]}" || status=1
 clang=${BUILD:-build}/musl/bin/aarch64-musl-clang
 if [ -x "$clang" ] && [ -n "${LINT_FLAGS:-}" ]; then
     # shellcheck disable=SC2086
-    git ls-files 'hypervisor/*.c' 'snapshot/*.c' 'guest/*.c' ':!hypervisor/debug.c' |
+    git ls-files 'hypervisor/*.c' 'snapshot/*.c' 'guest/*.c' ':!hypervisor/debug/*.c' |
         xargs -P "$(nproc)" -n 8 "$clang" $LINT_FLAGS -fsyntax-only || status=1
     # shellcheck disable=SC2086
-    "$clang" $LINT_FLAGS -DDORMOUSE_DEBUG -fsyntax-only hypervisor/debug.c || status=1
+    git ls-files 'hypervisor/debug/*.c' |
+        xargs "$clang" $LINT_FLAGS -DDORMOUSE_DEBUG -fsyntax-only || status=1
 fi
 git grep -nE '[[:blank:]]+$' -- '*.c' '*.h' '*.sh' '*.mjs' '*.md' Makefile && fail "blanks at line ends"
 

@@ -7,8 +7,9 @@
  * (ticks=N, default 20). Where there are such devices, a tick also writes and
  * reads back a block of /dev/vda (" disk ok"), reads /dev/hwrng (" rng ok") and
  * sends its line to vsock port 1024 of the host, reconnecting when it has to.
- * A stream that connects to guest port 5000 gets its bytes back. Used by
- * tests/vm.
+ * A stream that connects to guest port 5000 gets its bytes back. With the word
+ * "brk" a process of the guest runs into a breakpoint instruction of its own first,
+ * and the signal that it got is printed. Used by tests/vm.
  */
 #include <fcntl.h>
 #include <linux/vm_sockets.h>
@@ -22,6 +23,7 @@
 #include <sys/reboot.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -139,6 +141,18 @@ static void *echo(void *arg)
     }
 }
 
+static void own_breakpoint(void)
+{
+    int status = 0;
+    pid_t child = fork();
+    if (child == 0) {
+        __asm__ volatile("brk #1");
+        _exit(0);
+    }
+    waitpid(child, &status, 0);
+    printf("brk signal %d\n", WIFSIGNALED(status) ? WTERMSIG(status) : 0);
+}
+
 int main(void)
 {
     char cmdline[1024], uuid[64], line[256];
@@ -163,6 +177,8 @@ int main(void)
         return 1;
     fill(memory);
     pthread_create(&echoer, NULL, echo, NULL);
+    if (strstr(cmdline, "brk"))
+        own_breakpoint();
     printf("ready cpus %ld\n", sysconf(_SC_NPROCESSORS_ONLN));
     for (long i = 1; i <= ticks; i++) {
         struct timespec pause = {.tv_nsec = TICK_MS * 1000000L};

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * From inside a locked-down VMM: each fault verb (hypervisor/debug.h) is tried in a process of
+ * From inside a locked-down VMM: each fault verb (hypervisor/debug/verbs.h) is tried in a process of
  * its own, first in the jail alone, then with the system call filter as well. And: microVMs
  * that start and stop leave nothing behind. lockdown_drive VMM VMM-DEBUG KERNEL DIR KERNEL: the
  * hostile guest
@@ -16,7 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "../../hypervisor/debug.h"
+#include "../../hypervisor/debug/verbs.h"
 #include "../tap.h"
 #include "hostile_vmm.h"
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Fault verbs of the debug twin; see debug.h. Never linked into the lean binary. */
-#include "debug.h"
+/* Fault verbs of the debug twin; see verbs.h. Never linked into the lean binary. */
+#include "verbs.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -23,9 +23,9 @@
 #include <termios.h>
 #include <unistd.h>
 
-#include "base/mem.h"
-#include "kvm.h"
-#include "vm.h"
+#include "../base/mem.h"
+#include "../kvm.h"
+#include "../vm.h"
 
 #define REBOOT_NOTHING 0x1234 /* magic numbers that the kernel refuses */
 

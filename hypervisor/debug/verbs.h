@@ -4,12 +4,12 @@
  * what a VMM that was taken over would try, in the I/O thread, inside the jail and behind the
  * filter that the lean binary has. Either the process ends there, or the answer is the errno.
  */
-#ifndef DORMOUSE_DEBUG_H
-#define DORMOUSE_DEBUG_H
+#ifndef DORMOUSE_DEBUG_VERBS_H
+#define DORMOUSE_DEBUG_VERBS_H
 
 #include <stdint.h>
 
-#include "base/err.h"
+#include "../base/err.h"
 
 #define CTL_DEBUG 900u /* a request beside those of ctl.h; struct ctl_debug */
 
