@@ -12,6 +12,7 @@
 
 #include "../hypervisor/base/log.h"
 #include "../hypervisor/base/mem.h"
+#include "metrics.h"
 #include "op.h"
 
 struct error_kind {
@@ -157,6 +158,7 @@ void api_handle(struct api *a, const struct http_req *req, enum rights who, cons
     res->content_type = NULL;
     res->error_type[0] = '\0';
     res->retry_after = 0;
+    res->stream = NULL;
     o.route = route_find(req->method, req->path);
     if (!o.route) {
         api_error(res, TEXT_UNKNOWN_OPERATION, req->method);
@@ -164,4 +166,5 @@ void api_handle(struct api *a, const struct http_req *req, enum rights who, cons
     }
     jsonw_init(&o.w, &res->body);
     handle(&o, req, who, body, len);
+    metrics_operation(a->metrics, o.route->input, res->status);
 }

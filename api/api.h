@@ -21,6 +21,9 @@ struct api {
     const char *chipset_generation;    /* shown with builds ["3"] */
     uint32_t max_duration_s;           /* of a microVM's life, UINT32_MAX none [28800] */
     uint32_t max_images, max_versions; /* quotas [none] */
+    /* NULL: nothing is counted, nobody is told. */
+    struct metrics *metrics;
+    struct events *events;
 };
 
 enum rights { RIGHTS_READ, RIGHTS_RUN, RIGHTS_ADMIN };
@@ -32,6 +35,10 @@ bool api_takes_bytes(const struct http_req *req);
 /* Runs the operation and fills in the response, errors included. */
 void api_handle(struct api *a, const struct http_req *req, enum rights who, const void *body,
                 size_t len, struct http_res *res);
+/* All there is to measure, as text for Prometheus. */
+void api_metrics(struct api *a, struct http_res *res);
+/* Names of the operations, by their number. */
+const char *const *api_operations(unsigned *ret_n);
 /* Fills in an AWS-shaped error: status and name from errors.def. */
 void api_error(struct http_res *res, const char *name, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));

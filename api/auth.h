@@ -16,4 +16,8 @@ struct auth {
 enum sigv4_fault auth_open(struct store *s, const struct http_req *r, struct auth *ret,
                            struct err *e);
 
+/* Authorization: Basic with an access key's id and secret; any rights will do. */
+enum basic_result { BASIC_OK, BASIC_REFUSED, BASIC_BROKEN };
+enum basic_result auth_basic(struct store *s, const struct http_req *r);
+
 #endif

@@ -15,8 +15,8 @@
 #include "../hypervisor/base/log.h"
 #include "../hypervisor/base/mem.h"
 #include "../hypervisor/base/num.h"
+#include "events.h"
 #include "fleet_priv.h"
-
 
 static unsigned bucket(const char *s)
 {
@@ -141,6 +141,18 @@ static int refused(const struct fvm *vm, enum vm_event ev, struct err *e)
                    verbs[ev] ? verbs[ev] : "changed", fsm_name(vm->state));
 }
 
+/* With vm->lock. */
+static void tell_state(const struct fvm *vm)
+{
+    const struct event x = {.type = "microvm",
+                            .id = vm->row.id,
+                            .image = vm->row.image,
+                            .major = vm->row.major,
+                            .state = fsm_name(vm->state),
+                            .reason = vm->state == VM_TERMINATED ? vm->row.reason : NULL};
+    events_tell(vm->f->c.events, &x);
+}
+
 int fleet_begin(struct fvm *vm, enum vm_event ev, struct err *e)
 {
     pthread_mutex_lock(&vm->lock);
@@ -152,6 +164,7 @@ int fleet_begin(struct fvm *vm, enum vm_event ev, struct err *e)
     } else {
         vm->state = (enum vm_state)next;
         vm->busy = true;
+        tell_state(vm);
     }
     pthread_mutex_unlock(&vm->lock);
     return r;
@@ -161,9 +174,10 @@ void fleet_step(struct fvm *vm, enum vm_event ev)
 {
     pthread_mutex_lock(&vm->lock);
     int next = fsm_next(vm->state, ev);
-    if (next >= 0)
+    if (next >= 0) {
         vm->state = (enum vm_state)next;
-    else
+        tell_state(vm);
+    } else
         log_error("%s: event %u does not fit state %s", vm->row.id, ev, fsm_name(vm->state));
     pthread_cond_broadcast(&vm->cond);
     pthread_mutex_unlock(&vm->lock);

@@ -17,7 +17,9 @@
 struct fleet;
 struct artifacts; /* artifacts.h: the built-in S3 store's files */
 
-struct seal; /* seal.h */
+struct seal;    /* seal.h */
+struct events;  /* events.h */
+struct metrics; /* metrics.h */
 
 #define FLEET_DNS_MAX 3u
 
@@ -39,8 +41,10 @@ struct fleet_config {
     struct fleet_host *host; /* the fleet takes over what is in it */
     const char *domain;      /* e.g. localhost */
     const char *region, *account;
-    uint16_t public_port; /* goes into endpoint names when not 443 */
-    int parent_sock;      /* to the privileged parent, priv.h */
+    uint16_t public_port;  /* goes into endpoint names when not 443 */
+    int parent_sock;       /* to the privileged parent, priv.h */
+    struct events *events; /* NULL: nobody is told */
+    struct metrics *metrics;
 };
 
 int fleet_open(struct fleet **ret, const struct fleet_config *c, struct store *s,

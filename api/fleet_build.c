@@ -19,6 +19,7 @@
 #include "../hypervisor/base/num.h"
 #include "artifacts.h"
 #include "build_vm.h"
+#include "events.h"
 #include "zip.h"
 
 #define ARCHIVE_MAX  (4ull << 30)
@@ -44,7 +45,16 @@ int fleet_build_result(struct fleet *f, struct store_version *v, const char *rea
     if (first || update)
         snprintf(img.state, sizeof img.state, "%s%s", first ? "CREATE" : "UPDATE",
                  reason ? "_FAILED" : "D");
-    return store_version_set(f->store, v, &img, e);
+    r = store_version_set(f->store, v, &img, e);
+    if (r == 0) {
+        const struct event x = {.type = "image",
+                                .image = v->image,
+                                .major = v->major,
+                                .state = v->state,
+                                .reason = v->reason};
+        events_tell(f->c.events, &x);
+    }
+    return r;
 }
 
 /* ---- input ---- */

@@ -19,6 +19,7 @@
 #include "../hypervisor/base/log.h"
 #include "../hypervisor/base/mem.h"
 #include "fleet_priv.h"
+#include "metrics.h"
 
 /* The directory and the log are open while there is a process; ten thousand suspended microVMs
  * hold no descriptors. */
@@ -172,6 +173,13 @@ static void log_phases(const struct fvm *vm, const char *what, const struct phas
              p->pooled ? "" : " not pooled", MS(p->embryo, p->load), MS(p->load, p->guest),
              MS(p->guest, p->hook), MS(p->hook, p->end));
 #undef MS
+    struct metrics *m = vm->f->c.metrics;
+    const uint64_t at[] = {p->begin, p->embryo, p->load, p->guest, p->hook, p->end};
+    enum metric_phase first =
+        strcmp(what, "started") == 0 ? METRIC_run_embryo : METRIC_resume_embryo;
+    for (unsigned i = 0; i + 1 < ARRAY_LEN(at); i++)
+        metrics_phase(m, first + i, at[i + 1] - at[i]);
+    metrics_phase(m, first + 5, p->end - p->begin);
 }
 
 void vm_tell_resumed(struct fvm *vm)
@@ -330,6 +338,12 @@ int vm_suspend(struct fleet *f, struct fvm *vm, struct err *e)
                  vm->row.id, (double)(end - begin) / 1e6, (double)(hook - begin) / 1e6,
                  (double)(freeze - hook) / 1e6, (double)(end - freeze) / 1e6,
                  (double)saved.pause_ns / 1e6, (double)saved.file_bytes / 1048576);
+        struct metrics *m = f->c.metrics;
+        metrics_phase(m, METRIC_suspend_hook, hook - begin);
+        metrics_phase(m, METRIC_suspend_freeze, freeze - hook);
+        metrics_phase(m, METRIC_suspend_save, end - freeze);
+        metrics_phase(m, METRIC_suspend_paused, saved.pause_ns);
+        metrics_phase(m, METRIC_suspend_total, end - begin);
         return 0;
     }
     bool lost = r == -ENOTRECOVERABLE; /* what it wrote to its disk */

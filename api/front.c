@@ -131,24 +131,44 @@ static bool authenticate(struct front *f, struct exchange *x, struct auth *auth,
     return fault == SIGV4_OK;
 }
 
-static void control(struct front *f, struct exchange *x)
+/* What the request was, for the log. */
+static const char *control(struct front *f, struct exchange *x)
 {
     AUTO(buf_free) struct buf body = BUF_INIT;
     AUTO(http_res_free) struct http_res res = {.status = 500};
     struct auth auth;
     if (!authenticate(f, x, &auth, &body))
-        return;
+        return "api";
     const char *text = buf_cstr(&body);
     if (!text) {
         exchange_error(x, 500, "InternalServerException", "Out of memory.");
-        return;
+        return "api";
     }
     if (!api_takes_bytes(x->req) && !json_depth_ok(text, body.len, JSON_DEPTH_MAX)) {
         exchange_error(x, 400, "ValidationException",
                        "The request body is nested more than %u levels deep.", JSON_DEPTH_MAX);
-        return;
+        return "api";
     }
     api_handle(f->api, x->req, auth.rights, text, body.len, &res);
+    if (!res.stream) {
+        exchange_respond(x, &res);
+        return "api";
+    }
+    res.stream(res.stream_ctx, x, &res);
+    return "stream"; /* how long it was is no measure of anything */
+}
+
+/* For collectors that cannot sign: an access key's id and secret as user and password. */
+static void metrics(struct front *f, struct exchange *x)
+{
+    AUTO(http_res_free) struct http_res res = {.status = 200};
+    enum basic_result r = auth_basic(f->api->store, x->req);
+    if (r == BASIC_OK) {
+        api_metrics(f->api, &res);
+    } else {
+        res.status = r == BASIC_BROKEN ? 500 : 401;
+        http_res_header(&res, "WWW-Authenticate", "Basic realm=\"dormouse\"");
+    }
     exchange_respond(x, &res);
 }
 
@@ -183,9 +203,12 @@ static const char *route(struct front *f, struct exchange *x, const bool *stoppi
         health(x, path[1] == 'h' || ready);
         return "health";
     }
+    if (!strcmp(path, "/metrics") && !strcmp(x->req->method, "GET")) {
+        metrics(f, x);
+        return "health";
+    }
     if (api_owns_path(path)) {
-        control(f, x);
-        return "api";
+        return control(f, x);
     }
     if (s3_owns(x->req)) {
         s3_handle(&f->s3, x);

@@ -19,6 +19,8 @@
 #define HTTP_HEADERS_MAX 100u
 #define HTTP_JSON_MAX    (6u << 20)
 
+struct exchange;
+
 struct http_header {
     char *name, *value;
 };
@@ -44,6 +46,9 @@ struct http_res {
     uint32_t retry_after;     /* seconds, 0 = absent */
     struct buf body;
     struct buf headers; /* more header lines, each "Name: value\r\n" */
+    /* Answers in its own time instead of with the body: head and all. */
+    void (*stream)(void *ctx, struct exchange *x, struct http_res *res);
+    void *stream_ctx;
 };
 void http_res_free(struct http_res *res);
 /* Adds a header line; line breaks in the value become blanks. */

@@ -18,8 +18,10 @@
 #include "ca.h"
 #include "confine.h"
 #include "durable.h"
+#include "events.h"
 #include "front.h"
 #include "keys.h"
+#include "metrics.h"
 #include "priv.h"
 #include "server.h"
 
@@ -39,6 +41,8 @@ struct role {
     struct artifacts *artifacts;
     struct token_key *tokens;
     struct fleet *fleet;
+    struct events *events;
+    struct metrics *metrics;
     struct edge *edge;
     struct tls *tls;
     struct server *server;
@@ -185,7 +189,16 @@ static int bootstrap_key(struct role *r, struct err *e)
 
 static void on_done(void *ctx, const struct front_event *ev)
 {
-    (void)ctx;
+    static const struct {
+        const char *kind;
+        enum metric_door door;
+    } doors[] = {
+        {"api", DOOR_API}, {"s3", DOOR_S3}, {"edge", DOOR_EDGE}, {"health", DOOR_HEALTH}};
+    const struct role *r = ctx;
+    enum metric_door door = DOOR_OTHER;
+    for (size_t i = 0; i < ARRAY_LEN(doors); i++)
+        door = strcmp(ev->kind, doors[i].kind) == 0 ? doors[i].door : door;
+    metrics_request(r->metrics, door, ev->status, (uint64_t)MAX(ev->took_ms, 0));
     /* An application's paths may hold its users' secrets. */
     const char *path = strcmp(ev->kind, "edge") == 0 ? "-" : ev->path;
     log_line(ev->status >= 500 ? LOG_WARN : LOG_DEBUG, "%s %s %s status=%d took_ms=%lld req=%s",
@@ -225,6 +238,14 @@ static int open_fleet(struct role *r, int sock, struct err *e)
         .public_port = r->public_port,
         .parent_sock = sock,
     };
+    unsigned operations;
+    const char *const *names = api_operations(&operations);
+    r->events = events_new();
+    r->metrics = metrics_new(names, operations);
+    if (!r->events || !r->metrics)
+        return err_sys(e, ENOMEM, "start counting");
+    fc.events = r->events;
+    fc.metrics = r->metrics;
     int n = fleet_open(&r->fleet, &fc, r->store, r->artifacts, e);
     if (n < 0)
         return n;
@@ -250,6 +271,8 @@ static void join_parts(struct role *r)
         .account = c->account,
         .domain = c->domain,
         .public_port = r->public_port,
+        .events = r->events,
+        .metrics = r->metrics,
         .max_duration_s = c->max_duration_s ? (uint32_t)c->max_duration_s : UINT32_MAX,
     };
     r->front = (struct front){
@@ -335,6 +358,8 @@ static bool role_close(struct role *r)
     token_key_free(r->tokens);
     artifacts_close(r->artifacts);
     tls_close(r->tls);
+    events_free(r->events);
+    metrics_free(r->metrics);
     return true;
 }
 

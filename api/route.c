@@ -20,6 +20,18 @@ static const struct route routes[] = {
 #undef ROUTE
 };
 
+const char *const *api_operations(unsigned *ret_n)
+{
+    /* In the order of enum shape_id, which numbers the operations. */
+    static const char *const names[] = {
+#define ROUTE(op, method, path, status, rights, style) #op,
+#include "routes.def"
+#undef ROUTE
+    };
+    *ret_n = ARRAY_LEN(names);
+    return names;
+}
+
 /* Calls label() for each {name} of the template with the raw text that stands there. */
 typedef bool label_fn(void *ctx, struct slice name, struct slice text);
 

@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * What the daemon counts, for Prometheus: requests and errors, and how long
+ * each phase of a run, resume and suspend took. Counters never wait for one
+ * another; all calls may come from any thread, and NULL counts nothing.
+ */
+#ifndef DORMOUSE_API_METRICS_H
+#define DORMOUSE_API_METRICS_H
+
+#include <stdint.h>
+
+#include "../hypervisor/base/buf.h"
+
+struct metrics;
+
+/* METRIC_PHASE(action, phase): the phases of one action, in order; the last is the whole. */
+#define METRIC_PHASES(X)                                                                   \
+    X(run, embryo)                                                                         \
+    X(run, load)                                                                           \
+    X(run, guest) X(run, hook) X(run, end) X(run, total) X(resume, embryo) X(resume, load) \
+        X(resume, guest) X(resume, hook) X(resume, end) X(resume, total) X(suspend, hook)  \
+            X(suspend, freeze) X(suspend, save) X(suspend, paused) X(suspend, total)
+
+enum metric_phase {
+#define X(action, phase) METRIC_##action##_##phase,
+    METRIC_PHASES(X)
+#undef X
+        METRIC_PHASE_COUNT
+};
+
+enum metric_door { DOOR_API, DOOR_S3, DOOR_EDGE, DOOR_HEALTH, DOOR_OTHER, DOOR_COUNT };
+
+/* NULL when out of memory. `operations` are named in what is written; they must stay. */
+struct metrics *metrics_new(const char *const *operations, unsigned n);
+void metrics_free(struct metrics *m);
+void metrics_phase(struct metrics *m, enum metric_phase p, uint64_t ns);
+void metrics_request(struct metrics *m, enum metric_door d, int status, uint64_t ms);
+void metrics_operation(struct metrics *m, unsigned operation, int status);
+/* The text format, version 0.0.4. */
+void metrics_write(const struct metrics *m, struct buf *b);
+
+#endif
