@@ -298,7 +298,7 @@ CHECK := $(B)/check
 .PHONY: check
 check:
 	@rm -rf $(CHECK) && mkdir -p $(CHECK)
-	@status=0; for suite in check-lint check-unit check-vm check-e2e; do \
+	@status=0; for suite in check-lint check-unit check-vm check-bench check-e2e; do \
 		$(MAKE) --no-print-directory $$suite || status=1; done; \
 	echo; tools/tapsum.sh $(CHECK)/*.tap || status=1; exit $$status
 
@@ -428,18 +428,24 @@ fuzz: $(foreach t,$(or $(T),$(FUZZ)),$(B)/test/fuzz/$(t))
 
 # ---- benchmarks -----------------------------------------------------------------------------------
 
-BENCH := cases dormouse init main proc qemu record scale target \
+BENCH := cases devices dormouse firecracker_api init main peers proc qemu record scale target \
 	timeline trace
 $(B)/bench/bench: $(call objects,glibc,$(BENCH:%=tests/bench/%.c) \
 	tests/vm/guest_client.c api/parent_spawn.c $(BASE_SRC))
 	$(call say,LINK,"bench (runs on arm64)")
 	@mkdir -p $(@D)
-	$(Q)$(CC_glibc) -static $(LINK) -o $@ $^
-$(B)/bench/daemon: $(call objects,glibc,tests/bench/daemon.c tests/bench/record.c \
+	@# Not where the VMM is, so that an address says which of the two it belongs to.
+	$(Q)$(CC_glibc) -static $(LINK) -Wl,-Ttext-segment=0x40000000 -o $@ $^ -lzstd
+BENCH_DAEMON := daemon daemon_first daemon_many daemon_sleep proc record
+$(B)/bench/daemon: $(call objects,glibc,$(BENCH_DAEMON:%=tests/bench/%.c) \
 	$(filter-out tools/cli/main.c,$(CLI_SRC)))
 	$(call say,LINK,"bench of the daemon (runs on arm64)")
 	@mkdir -p $(@D)
 	$(Q)$(CC_glibc) -static $(LINK) -o $@ $^ $(CLI_LIBS)
+$(B)/bench/records: $(call objects,glibc,tests/bench/records.c)
+	$(call say,LINK,"bench records (runs on arm64)")
+	@mkdir -p $(@D)
+	$(Q)$(CC_glibc) -static $(LINK) -o $@ $^ -lsqlite3 -lm -lpthread
 $(B)/bench/guest: $(call objects,musl,tests/bench/guest.c)
 	$(call say,LINK,"bench guest")
 	@mkdir -p $(@D)
@@ -448,8 +454,9 @@ $(B)/bench/guest.cpio: $(B)/tool/mkinitrd tests/bench/guest.list $(B)/bench/gues
 	$(Q)$(B)/tool/mkinitrd tests/bench/guest.list $(B) $@
 $(B)/peers.stamp: tests/bench/peers.sh $(CACHED) | $(B)/deps.stamp
 	@tests/bench/peers.sh
+BENCH_GUARD := $(B)/appliance.stamp $(B)/bench/bench $(B)/bench/guest.cpio $(B)/vm/root.img
 BENCH_PARTS := $(B)/appliance.stamp $(B)/peers.stamp $(B)/bench/bench $(B)/bench/guest.cpio \
-	$(B)/vm/root.img $(B)/bench/daemon $(B)/bases.stamp
+	$(B)/vm/root.img $(B)/vm/payload $(B)/bench/daemon $(B)/bench/records $(B)/bases.stamp
 
 ## bench: all benchmarks beside peers, on the instruction clock; build/bench/results.jsonl
 .PHONY: bench
@@ -468,9 +475,14 @@ bench-diff: $(BENCH_PARTS)
 
 ## check-bench: fails when a figure is more than 5 % worse than tests/bench/baseline.jsonl
 .PHONY: check-bench
-check-bench: $(BENCH_PARTS)
+check-bench: $(BENCH_GUARD)
 	@mkdir -p $(CHECK)
 	@tests/bench/guard.sh
+
+## restore-trace: one restore by phase and by function, every instruction (MODE=pooled|unpooled)
+.PHONY: restore-trace
+restore-trace: $(BENCH_PARTS) $(B)/tool/tracesum
+	@tools/restore-trace.sh $(or $(MODE),pooled)
 
 # Writes docs/benchmarks.md and its pictures from the results of `make bench`.
 .PHONY: bench-report

@@ -1,11 +1,15 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# Benchmarks in the emulated ARM64 host, beside peers, on the clock that counts instructions;
-# called by `make bench` and `make bench-quick`. Writes build/bench/results.jsonl.
+# Benchmarks on an ARM64 host with KVM, beside peers; called by `make bench` and `make
+# bench-quick`. Writes build/bench/results.jsonl. Usually that host is emulated, and its clock
+# counts instructions.
 #   tests/bench.sh [-q] [CASE...]
-#     -q    the main figures only
-#   WALL=1       wall clock, two CPUs, instead of counted instructions
-#   PEERS=none   without peers: they show as missing
+#     -q        the main figures only
+#   WALL=1      the emulated host by the wall clock, two CPUs
+#   NATIVE=1    on this machine: ARM64, KVM, root; by the wall clock. NATIVE=0: emulated even here
+#   PEERS=none  without peers: they show as missing
+#   RESULTS=NAME  the results' file in build/bench, instead of results.jsonl
+#   PEER_FIRECRACKER=FILE PEER_KVMTOOL=FILE   programs for arm64, static: more peers
 set -eu
 cd "$(dirname "$0")/.."
 build=${BUILD:-build}
@@ -20,28 +24,58 @@ done
 shift $((OPTIND - 1))
 mkdir -p "$out"
 
+native=${NATIVE:-}
+if [ -z "$native" ]; then
+    native=0
+    [ "$(uname -m)" != aarch64 ] || [ ! -w /dev/kvm ] || [ "$(id -u)" != 0 ] || native=1
+fi
 clock=instructions
 export DETERMINISTIC=1
-if [ "${WALL:-0}" = 1 ]; then
+if [ "${WALL:-0}" = 1 ] || [ "$native" = 1 ]; then
     clock=wall
-    export DETERMINISTIC=0
+    DETERMINISTIC=0
 fi
-options=(-t "${BENCH_LIMIT:-3600}" -f "$out/bench=/bench/bench"
-    -f "$out/guest.cpio=/bench/guest.cpio" -f "$build/vm/root.img=/bench/root.img"
-    -f tests/bench/inside.sh=/bench/run -f tests/bench/daemon-inside.sh=/bench/daemon.sh
-    -f "$out/daemon=/bench/daemon" -f "$build/arm64/dormouse=/bench/dormouse"
-    -f "$build/vm/payload=/bench/payload")
-# Only the daemon's cases need the base images, and only peers their disk.
-[ ! -s "$build/bases/bases.img" ] || options+=(-d "$build/bases/bases.img:bases:ro")
-if [ "${PEERS:-}" != none ] && [ -s "$build/peers/qemu.img" ]; then
-    options+=(-d "$build/peers/qemu.img:peers:ro")
+export REPEATABLE=$DETERMINISTIC HOST_MEM=${HOST_MEM:-8G}
+options=(-t "${BENCH_LIMIT:-3600}")
+file() { # FILE PATH, if it was made
+    [ ! -e "$1" ] || options+=(-f "$1=/bench/$2")
+}
+for name in bench guest.cpio daemon records; do file "$out/$name" "$name"; done
+file tests/bench/inside.sh run
+file tests/bench/daemon-inside.sh daemon.sh
+file tests/bench/workload.py workload.py
+file "$build/vm/root.img" root.img
+file "$build/vm/payload" payload
+file "$build/arm64/dormouse" dormouse
+archives=()
+peers=missing
+if [ "${PEERS:-}" != none ]; then
+    if [ -s "$build/peers/peers.cpio" ]; then
+        archives+=("$build/peers/peers.cpio")
+        peers="QEMU $(cat "$build/peers/qemu-system-arm.version")"
+        peers+=", nginx $(cat "$build/peers/nginx.version") (Debian, arm64)"
+    fi
+    for peer in FIRECRACKER KVMTOOL; do
+        name=PEER_$peer file=${!name:-}
+        if [ -z "$file" ]; then
+            peers+=", ${peer,,} missing"
+            continue
+        fi
+        [ -x "$file" ] || { echo "error: $name: '$file' is no program" >&2; exit 2; }
+        options+=(-f "$file=/bench/peers/${peer,,}")
+        peers+=", ${peer,,} $(sha256sum "$file" | cut -c1-12)"
+    done
 fi
-export HOST_MEM=${HOST_MEM:-8G}
 about() {
     echo "project: $(git describe --always --dirty 2>/dev/null || echo unknown), guest kernel $(cat "$build/kernel/version")"
-    echo "machine: ${QEMU:-qemu-system-aarch64} $(${QEMU:-qemu-system-aarch64} --version |
-        sed -n '1s/.*version //p'), neoverse-n1 with KVM, $HOST_MEM, clock: $clock"
-    echo "peers: QEMU $(cat "$build/peers/qemu.version" 2>/dev/null || echo missing) for arm64"
+    if [ "$native" = 1 ]; then
+        echo "machine: $(uname -srm), $(nproc) CPUs, $(sed -n 's/^CPU part.*: //p' /proc/cpuinfo |
+            head -n 1), clock: wall"
+    else
+        echo "machine: ${QEMU:-qemu-system-aarch64} $(${QEMU:-qemu-system-aarch64} --version |
+            sed -n '1s/.*version //p'), neoverse-n1 with KVM, $HOST_MEM, clock: $clock"
+    fi
+    echo "peers: $peers"
     echo "command: make bench$([ "$quick" = 0 ] || echo -quick)"
 }
 about >"$out/about"
@@ -50,11 +84,42 @@ status=0
 : >"$out/results.new"
 : >"$out/timeline"
 
+# Natively: the same scripts, in a mount namespace that goes with them.
+here() {
+    local dir=$out/native
+    mkdir -p "$dir/work" "$dir/bases"
+    for item in "${options[@]}"; do
+        case $item in
+        *=/bench/peers/*) install -D "${item%%=*}" "$dir/peers/${item##*/}" ;;
+        *=/bench/*) install -D "${item%%=*}" "$dir/${item##*/}" ;;
+        esac
+    done
+    [ ${#archives[@]} -eq 0 ] || (cd "$dir" && cpio --quiet -iud --no-absolute-filenames \
+        <"$OLDPWD/${archives[0]}" && cp -r bench/peers . && rm -r bench)
+    local top=$PWD/$dir bin=$PWD/$build
+    # shellcheck disable=SC2016 # expanded by the inner shell
+    NATIVE=1 QUICK=$quick ONLY=$1 CLOCK=$clock BENCH_FILES=$top BENCH_PEERS=$top/peers \
+        BENCH_WORK=$top/work VMM=$bin/arm64/dormouse-vmm KERNEL=$bin/kernel/Image \
+        INITRD=$bin/guest/initrd.cpio DORMOUSED=$bin/arm64/dormoused BASES=$top/bases \
+        unshare -m sh -c '[ ! -s "$1" ] || mount -o ro,loop "$1" "$BASES"; exec "$BENCH_FILES/run"' \
+        run "$bin/bases/bases.img"
+}
+
 # run CASES: one boot of the host. What it found is kept even if a later one fails.
 run() {
-    local words="bench.quick=$quick bench.clock=$clock bench.only=$1" code=0
-    tools/vmrun.sh "${options[@]}" -c "$out/console" -k "$words" /bench/run \
-        >"$out/output" 2>"$out/errors" || code=$?
+    local code=0 disks=()
+    if [ "$native" = 1 ]; then
+        here "$1" >"$out/output" 2>"$out/errors" || code=$?
+    else
+        # Only images need their bases, and a disk is a source of other times.
+        case ,$1, in
+        *,first-byte,* | *,proxy,* | *,create,* | *,list,* | *,suspend,* | *,sessions,* | *,clones-app,*)
+            [ ! -s "$build/bases/bases.img" ] || disks=(-d "$build/bases/bases.img:bases:ro") ;;
+        esac
+        tools/vmrun.sh "${options[@]}" ${disks[@]+"${disks[@]}"} -c "$out/console" \
+            -k "bench.quick=$quick bench.clock=$clock bench.only=$1" /bench/run \
+            ${archives[@]+"${archives[@]}"} >"$out/output" 2>"$out/errors" || code=$?
+    fi
     grep '^# timeline' "$out/output" >>"$out/timeline" || true
     sed '/^==== results/,/^==== end/d; /^# timeline/d' "$out/output"
     sed -n '/^==== results/,/^==== end/p' "$out/output" | grep '^{' >>"$out/results.new" || true
@@ -69,14 +134,16 @@ run() {
 if [ $# -gt 0 ]; then
     run "$(IFS=,; echo "$*")"
 else
-    run vmm-start,snapshot-create,restore,restore-calls,guest-disk,boot-to-cmd
+    run vmm-start,snapshot-create,restore,restore-calls,boot-to-cmd,block,net,vsock
     if [ "$quick" = 0 ]; then
-        run daemon
+        run first-byte,create,proxy,list
+        run suspend,sessions,clones-app
         run clones
-        run restore-growth
+        run growth
     fi
 fi
 tests/bench/sizes.sh >>"$out/results.new"
-mv "$out/results.new" "$out/results.jsonl"
-echo "$(wc -l <"$out/results.jsonl") results in $out/results.jsonl, $(($(date +%s) - begin)) s"
+results=$out/${RESULTS:-results.jsonl}
+mv "$out/results.new" "$results"
+echo "$(wc -l <"$results") results in $results, $(($(date +%s) - begin)) s"
 exit "$status"

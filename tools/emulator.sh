@@ -5,7 +5,7 @@
 # works inside it, and a named core instead of `-cpu max`, whose software pointer
 # authentication makes everything five times slower.
 #
-# Reads: GIC (3 or 2), SMP, HOST_MEM, DETERMINISTIC, QEMU.
+# Reads: GIC (3 or 2), SMP, HOST_MEM, DETERMINISTIC, REPEATABLE, QEMU.
 
 emulator_check() {
     QEMU=${QEMU:-qemu-system-aarch64}
@@ -38,11 +38,20 @@ emulator_args() {
         -cpu neoverse-n1 -m "${HOST_MEM:-8G}")
     if [ "${DETERMINISTIC:-0}" = 1 ]; then
         # One instruction is one nanosecond of guest-visible time.
-        EMULATOR+=(-smp 1 -accel tcg,thread=single -icount shift=0,sleep=off -rtc clock=vm)
+        EMULATOR+=(-smp 1 -accel tcg,thread=single -icount shift=0,sleep=off)
+        # The same from run to run, too: random numbers, the date, where programs are mapped.
+        if [ "${REPEATABLE:-0}" = 1 ]; then
+            EMULATOR+=(-seed 1 -rtc base=2026-01-01,clock=vm)
+            EMULATOR_CMDLINE+=" norandmaps"
+        else
+            EMULATOR+=(-rtc clock=vm)
+        fi
     else
         EMULATOR+=(-smp "${SMP:-2}" -accel tcg,thread=multi)
     fi
-    EMULATOR+=(-device virtio-serial-pci,max_ports=8 -device virtio-rng-pci)
+    EMULATOR+=(-device virtio-serial-pci,max_ports=8)
+    # Devices that work beside the processor answer at another instruction each time.
+    [ "${REPEATABLE:-0}" = 1 ] || EMULATOR+=(-device virtio-rng-pci)
 }
 
 # emulator_disk FILE SERIAL [ro]: a raw disk that the init script finds by its serial.
@@ -55,6 +64,8 @@ emulator_disk() {
 # emulator_net [HOSTFWD...]: the user network; it reaches what this machine reaches.
 emulator_net() {
     local net="user,id=n0" fwd
+    # What comes from outside comes when it comes.
+    [ "${REPEATABLE:-0}" = 0 ] || return 0
     for fwd in "$@"; do net+=",hostfwd=$fwd"; done
     EMULATOR+=(-netdev "$net" -device virtio-net-pci,netdev=n0,romfile=)
 }

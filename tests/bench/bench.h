@@ -14,6 +14,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "proc.h"
 #include "record.h"
 
 /* ---- what the host's kernel saw: trace.c ---- */
@@ -55,26 +56,13 @@ bool trace_is(const struct event *ev, const char *name);
 /* The same, and makes the sum. */
 bool trace_end(uint64_t from_ns, pid_t pid, struct seen *ret);
 
-/* ---- what /proc says: proc.c ---- */
-
-struct usage {
-    uint64_t faults;             /* minor, of the whole process so far */
-    uint64_t vmm_rss, guest_rss; /* bytes */
-    uint64_t vmm_dirty;          /* private to this process, without the guest */
-    uint64_t vmm_pss, guest_pss;
-    uint64_t cpu_ns;
-};
-
-/* The guest's memory is the mappings that together make the largest one of `mem` bytes. */
-bool proc_usage(pid_t pid, uint64_t mem, struct usage *ret);
-uint64_t proc_faults(pid_t pid);
-
 /* ---- monitors ---- */
 
 struct spec {
     unsigned vcpus;
     uint64_t mem;
     bool disk, net, vsock;
+    bool address; /* the host's end of the network has an address */
     const char *cmdline;
     const char *initrd; /* NULL: the benchmark's own */
 };
@@ -99,9 +87,10 @@ struct saved {
 struct target {
     const char *name;
     bool has_vsock, has_session;
-    /* A process that waits for its orders. */
+    /* NULL: it has no such thing. A process that waits for its orders. */
     bool (*embryo)(struct inst *in, const struct spec *s);
-    /* A cold boot: process start and all. Sets `ready_ns` when the monitor answered. */
+    /* A cold boot: process start and all. Sets `ready_ns` when the monitor answered; 0: it does
+     * not. */
     bool (*boot)(struct inst *in, const struct spec *s, uint64_t *ready_ns);
     bool (*restore)(struct inst *in, const struct spec *s, const char *image,
                     const char *session);
@@ -119,15 +108,19 @@ struct setup {
 };
 extern struct setup setup;
 
-extern const struct target target_dormouse, target_qemu;
+extern const struct target target_dormouse, target_qemu, target_firecracker, target_kvmtool;
 bool dormouse_open(void);
+int dormouse_stream(struct inst *in); /* a vsock connection that the guest made, or -1 */
 bool qemu_open(void);
+bool peer_open(const struct target *t);
 
 /* Common to the targets: target.c */
 bool console_open(struct inst *in, int *ret_theirs);
 /* Waits until the console says `what` (since the last call). */
 bool console_shows(struct inst *in, const char *what);
-int tap_make(void);
+bool console_more(struct inst *in); /* reads what is there, behind the rest */
+int tap_make(const struct spec *s);
+bool tap_up(const char *name, bool address);
 const char *disk_path(void);
 bool reap(struct inst *in);
 
@@ -169,7 +162,8 @@ void cases_start(const struct plan *p);
 void cases_snapshot(const struct plan *p);
 void cases_growth(const struct plan *p);
 void cases_clones(const struct plan *p);
-void cases_disk(const struct plan *p);
+void cases_devices(const struct plan *p);
 void cases_timeline(const struct plan *p);
+void cases_trace(const struct plan *p);
 
 #endif

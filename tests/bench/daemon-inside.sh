@@ -1,39 +1,110 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# Runs inside the emulated host: dormoused as the appliance runs it, an image built by the command
-# line tool, then the client that measures. Called by inside.sh: daemon-inside.sh RUNS RESULTS.
+# Runs on the ARM64 host: dormoused as the appliance runs it, images built by the command line
+# tool, then the client that measures. Called by inside.sh, whose settings are in the
+# environment: daemon-inside.sh RESULTS.
 # shellcheck disable=SC3045 # busybox has ulimit -n
 set -eu
-state=/var/lib/dormouse
-runs=$1 results=$2
-
+results=$1
+state=/var/lib/dormouse run=/run/dormouse log=$BENCH_WORK/dormoused.log
+if [ "$NATIVE" = 1 ]; then
+    run=$BENCH_WORK/run
+fi
+: "${DORMOUSED:=dormoused}" "${BASES:=/usr/share/dormouse/bases}"
+port=${BENCH_PORT:-8443}
+mkdir -p $state "$run"
 ulimit -n 65536
 # In memory: while a disk of the emulated machine works, its clock does not count instructions.
+# Natively this is in a mount namespace of our own, so the machine's own state is not touched.
 mount -t tmpfs -o mode=0755,size=60% none $state
-dormoused --listen 127.0.0.1:8443 </dev/null >/bench/dormoused.log 2>&1 &
-daemon=$!
-until [ -e /run/dormouse/ready ]; do
-    kill -0 $daemon 2>/dev/null || {
-        tail -n 5 /bench/dormoused.log
-        exit 1
-    }
-    usleep 20000
-done
+
+up() {
+    rm -f "$run/ready"
+    "$DORMOUSED" --listen 127.0.0.1 --port "$port" --state $state --run "$run" --vmm "$VMM" \
+        --kernel "$KERNEL" --initrd "$INITRD" --bases "$BASES" </dev/null >>"$log" 2>&1 &
+    daemon=$!
+    until [ -e "$run/ready" ]; do
+        kill -0 $daemon 2>/dev/null || {
+            tail -n 5 "$log"
+            exit 1
+        }
+        usleep 5000
+    done
+}
+
+down() {
+    kill -TERM $daemon
+    wait $daemon || true
+}
+
+has() {
+    for name in "$@"; do
+        case ,$ONLY, in *",$name,"*) return 0 ;; esac
+    done
+    return 1
+}
+
+# build NAME BASE FILE COMMAND: an image of one file.
+build() {
+    mkdir -p "$BENCH_WORK/$1"
+    cp "$BENCH_FILES/$3" "$BENCH_WORK/$1/"
+    chmod 755 "$BENCH_WORK/$1/$3"
+    printf 'FROM %s\nCOPY %s /%s\nEXPOSE 8080\nCMD %s\n' "$2" "$3" "$3" "$4" \
+        >"$BENCH_WORK/$1/Dockerfile"
+    "$BENCH_FILES/dormouse" build --name "$1" --quiet "$BENCH_WORK/$1"
+}
+
+# measure CASES IMAGE RUNS
+measure() {
+    "$BENCH_FILES/daemon" "$1" "$2" "$3" "$log" "$results.part" || status=1
+    cat "$results.part" >>"$results" 2>/dev/null || true
+    rm -f "$results.part"
+}
+
+status=0
+: >"$log"
+up
 set -a
 # shellcheck disable=SC1091 # made by dormoused
 . $state/bootstrap.env
 set +a
-export DORMOUSE_URL=https://localhost:8443 AWS_CA_BUNDLE=$state/ca.pem
-mkdir -p /bench/app
-cp /bench/payload /bench/app/payload
-chmod 755 /bench/app/payload
-printf 'FROM dormouse/debian\nCOPY payload /payload\nEXPOSE 8080\nCMD ["/payload", "http", "8080"]\n' \
-    >/bench/app/Dockerfile
-status=0
-/bench/dormouse build --name bench --quiet /bench/app || status=$?
-[ $status -ne 0 ] || /bench/daemon bench "$runs" /bench/dormoused.log "$results" || status=$?
-grep -E ' (started|resumed|suspended) in ' /bench/dormoused.log | tail -n 6 | sed 's/^/# /'
-[ $status -eq 0 ] || tail -n 20 /bench/dormoused.log | sed 's/^/# /'
-kill -TERM $daemon
-wait $daemon || true
+export DORMOUSE_URL="https://localhost:$port" AWS_CA_BUNDLE=$state/ca.pem
+NGINX_DIR=$BENCH_PEERS
+export NGINX_DIR
+if has first-byte proxy create list; then
+    build bench dormouse/debian payload '["/payload", "http", "8080"]' || status=1
+    cases=
+    for name in first-byte proxy create; do
+        ! has $name || cases=$cases,$name
+    done
+    [ -z "$cases" ] || measure "${cases#,}" bench "${RUNS:-11}"
+fi
+if has suspend sessions clones-app; then
+    build python dormouse/python workload.py '["python3", "/workload.py"]' || status=1
+    ! has suspend || measure suspend python 3
+    ! has sessions || measure sessions python 1
+    ! has clones-app || CLONES=${CLONES:-200} measure clones-app python 1
+fi
+if has list; then
+    rows=10000
+    if ! has first-byte create; then # one that has ended, to be copied
+        id=$("$BENCH_FILES/dormouse" run bench --json | sed -n 's/.*"microvmId": *"\([^"]*\)".*/\1/p')
+        "$BENCH_FILES/dormouse" terminate "$id"
+    fi
+    down
+    "$BENCH_FILES/records" $state/dormouse.db $rows || status=1
+    begin=$(cut -d' ' -f1 /proc/uptime)
+    up
+    end=$(cut -d' ' -f1 /proc/uptime)
+    ROWS=$rows measure list bench 11
+    awk -v a="$begin" -v b="$end" -v n=$rows -v clock="$CLOCK" 'BEGIN {
+        ms = sprintf("%.0f", (b - a) * 1000)
+        printf "{\"case\":\"daemon-start-up\",\"params\":{\"records\":%d},\"metric\":\"time\",", n
+        printf "\"unit\":\"ms\",\"median\":%s,\"min\":%s,\"max\":%s,\"runs\":1,", ms, ms, ms
+        printf "\"clock\":\"%s\",\"peer\":null,\"peer_median\":null,\"ratio\":null}\n", clock
+    }' >>"$results"
+fi
+grep -E ' (started|resumed|suspended) in ' "$log" | tail -n 6 | sed 's/^/# /'
+[ $status -eq 0 ] || tail -n 20 "$log" | sed 's/^/# /'
+down
 exit $status

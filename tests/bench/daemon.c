@@ -2,23 +2,25 @@
 /*
  * Through the whole of it: a client on the host itself, over TLS, starts
  * microVMs of an image, asks their applications, suspends and wakes them.
- *     daemon IMAGE RUNS LOG RESULTS     settings from the environment, as for `dormouse`
- * LOG is what dormoused writes: where it says how long its own steps took. The
- * client's instructions count too, as there is one processor.
+ *     daemon CASES IMAGE RUNS LOG RESULTS   settings from the environment, as for `dormouse`
+ * CASES are names with commas between them. LOG is what dormoused writes: where it says how
+ * long its own steps took. The client's instructions count too, as there is one processor.
  */
+#include "daemon.h"
+
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
+#include "../../api/uuid.h"
 #include "../../hypervisor/base/mem.h"
-#include "../../tools/cli/cli.h"
-#include "record.h"
 
-#define MICROVMS "/2025-09-09/microvms"
-#define WHO      "dormouse"
-#define WARM     10
-#define LIMIT_MS 120000
+#define STATE "/var/lib/dormouse"
+#define PORT  "8080"
+
+unsigned complaints;
 
 uint64_t now_ns(void)
 {
@@ -27,27 +29,85 @@ uint64_t now_ns(void)
     return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }
 
-struct vm {
-    char id[72], token[4096];
-    struct http_client hc;
-};
-
-/* One request over the microVM's own connection; true when the application answered. */
-static bool ask(struct vm *vm)
+void complain(const char *fmt, ...)
 {
-    struct http_header headers[4];
-    struct http_req req = {.path = (char *)(uintptr_t) "/", .query = (char *)(uintptr_t) ""};
+    va_list ap;
+    printf("# ");
+    va_start(ap, fmt);
+    vprintf(fmt, ap);
+    va_end(ap);
+    printf("\n");
+    complaints++;
+}
+
+bool api_get(struct bench *b, const char *template, const char *id, json_t **ret)
+{
+    AUTO(buf_free) struct buf path = BUF_INIT;
+    cli_path(&path, template, id);
+    const char *p = buf_cstr(&path);
+    return p && cli_call(&b->c, "GET", p, NULL, NULL, ret) == CLI_OK;
+}
+
+static bool act(struct bench *b, const char *id, const char *method, const char *template)
+{
+    AUTO(buf_free) struct buf path = BUF_INIT;
+    cli_path(&path, template, id);
+    const char *p = buf_cstr(&path);
+    return p && cli_call(&b->c, method, p, NULL, NULL, NULL) == CLI_OK;
+}
+
+bool vm_run(struct bench *b, struct vm *vm)
+{
+    char token[UUID_CAP];
+    json_t *v = NULL;
+    uuid_make(token);
+    json_t *in = json_pack("{s:s, s:s, s:{s:i, s:i, s:b}}", "imageIdentifier", b->image.arn,
+                           "clientToken", token, "idlePolicy", "maxIdleDurationSeconds", 900,
+                           "suspendedDurationSeconds", 3600, "autoResumeEnabled", 1);
+    int rc = cli_call(&b->c, "POST", MICROVMS, NULL, in, &v);
+    json_decref(in);
+    const char *id = json_string_value(json_object_get(v, "microvmId"));
+    const char *endpoint = json_string_value(json_object_get(v, "endpoint"));
+    bool ok = rc == CLI_OK && id && endpoint;
+    if (ok) {
+        snprintf(vm->id, sizeof vm->id, "%s", id);
+        snprintf(vm->endpoint, sizeof vm->endpoint, "%s", endpoint);
+    } else {
+        printf("# RunMicrovm: %s\n", b->c.fail.e.msg);
+    }
+    json_decref(v);
+    return ok;
+}
+
+bool vm_token(struct bench *b, struct vm *vm)
+{
+    json_t *ports = ports_list(&b->c, PORT);
+    int rc = mint_token(&b->c, vm->id, ports, 30, vm->token, sizeof vm->token);
+    json_decref(ports);
+    return rc == CLI_OK;
+}
+
+bool vm_dial(struct bench *b, struct vm *vm)
+{
+    struct err e = ERR_INIT;
+    return http_client_init(&vm->hc, b->c.tls, vm->endpoint, &e) == 0;
+}
+
+/* One request; true when the application answered. */
+bool vm_ask(struct http_client *hc, const struct vm *vm, const char *path)
+{
+    struct http_req req = {.path = (char *)(uintptr_t)path, .query = (char *)(uintptr_t) ""};
     struct http_reply reply;
     struct err e = ERR_INIT;
     char data[512];
+    const char *const headers[][2] = {
+        {"X-aws-proxy-auth", vm->token}, {"X-aws-proxy-port", PORT}, {"Host", vm->endpoint}};
     snprintf(req.method, sizeof req.method, "GET");
-    headers[0] = (struct http_header){.name = (char *)(uintptr_t) "X-aws-proxy-auth",
-                                      .value = vm->token};
-    headers[1] = (struct http_header){.name = (char *)(uintptr_t) "X-aws-proxy-port",
-                                      .value = (char *)(uintptr_t) "8080"};
-    memcpy(req.headers, headers, 2 * sizeof headers[0]);
-    req.nheaders = 2;
-    if (http_client_send(&vm->hc, &req, NULL, LIMIT_MS, &reply, &e) < 0) {
+    for (size_t i = 0; i < ARRAY_LEN(headers); i++)
+        req.headers[i] = (struct http_header){.name = (char *)(uintptr_t)headers[i][0],
+                                              .value = (char *)(uintptr_t)headers[i][1]};
+    req.nheaders = ARRAY_LEN(headers);
+    if (http_client_send(hc, &req, NULL, LIMIT_MS, &reply, &e) < 0) {
         printf("# %s\n", e.msg);
         return false;
     }
@@ -55,28 +115,17 @@ static bool ask(struct vm *vm)
     const char *why = http_reply_header(&reply, "x-aws-proxy-error");
     if (!ok)
         printf("# the answer has status %d %s\n", reply.status, why ? why : "");
-    while (http1_body(vm->hc.h, data, sizeof data, LIMIT_MS) > 0)
+    while (http1_body(hc->h, data, sizeof data, LIMIT_MS) > 0)
         ;
-    http_client_done(&vm->hc);
+    http_client_done(hc);
     return ok;
 }
 
-static bool act(struct cli *c, const char *id, const char *method, const char *template)
+static bool in_state(struct bench *b, const char *id, const char *want)
 {
-    AUTO(buf_free) struct buf path = BUF_INIT;
-    cli_path(&path, template, id);
-    const char *p = buf_cstr(&path);
-    return p && cli_call(c, method, p, NULL, NULL, NULL) == CLI_OK;
-}
-
-static bool in_state(struct cli *c, const char *id, const char *want)
-{
-    AUTO(buf_free) struct buf path = BUF_INIT;
-    cli_path(&path, MICROVMS "/%", id);
-    const char *p = buf_cstr(&path);
-    for (unsigned i = 0; p && i < 5000; i++) {
+    for (unsigned i = 0; i < 5000; i++) {
         json_t *v = NULL;
-        if (cli_call(c, "GET", p, NULL, NULL, &v) != CLI_OK)
+        if (!api_get(b, MICROVMS "/%", id, &v))
             return false;
         const char *state = json_string_value(json_object_get(v, "state"));
         bool there = state && strcmp(state, want) == 0;
@@ -87,88 +136,75 @@ static bool in_state(struct cli *c, const char *id, const char *want)
     return false;
 }
 
-static bool once(struct cli *c, const char *image, bool keep)
+bool vm_suspend(struct bench *b, const char *id)
 {
-    static struct vm vm;
-    struct run_wish wish = {.image = image, .idle = 900, .keep = 3600};
-    struct started s;
-    struct err e = ERR_INIT;
-    json_t *ports = ports_list(c, "8080");
-    uint64_t begin = now_ns();
-    bool ok = run_vm(c, &wish, &s) == CLI_OK;
-    uint64_t accepted = now_ns();
-    ok = ok && mint_token(c, s.id, ports, 30, vm.token, sizeof vm.token) == CLI_OK &&
-         http_client_init(&vm.hc, c->tls, s.endpoint, &e) == 0;
-    ok = ok && ask(&vm);
-    uint64_t first = now_ns();
-    json_decref(ports);
-    uint64_t warm = now_ns();
-    for (unsigned i = 0; ok && i < WARM; i++)
-        ok = ask(&vm);
-    uint64_t end = now_ns();
-    ok = ok && act(c, s.id, "POST", MICROVMS "/%/suspend") && in_state(c, s.id, "SUSPENDED");
-    uint64_t wake = now_ns();
-    ok = ok && ask(&vm);
-    uint64_t awake = now_ns();
-    if (ok && keep) {
-        rec("run-first-byte", "{\"tls\":\"new connection\"}", "time", "ms", WHO,
-            MS(first - begin));
-        rec("run-api", "{\"until\":\"answer\"}", "time", "ms", WHO, MS(accepted - begin));
-        rec("endpoint-request", "{\"connection\":\"kept\"}", "time", "ms", WHO,
-            MS(end - warm) / WARM);
-        rec("autoresume-first-byte", "{\"tls\":\"established\"}", "time", "ms", WHO,
-            MS(awake - wake));
-    }
-    if (ok)
-        http_client_close(&vm.hc);
-    else
-        printf("# %s\n", c->fail.e.msg[0] ? c->fail.e.msg : e.msg);
-    return act(c, s.id, "DELETE", MICROVMS "/%") && ok;
+    return act(b, id, "POST", MICROVMS "/%/suspend") && in_state(b, id, "SUSPENDED");
 }
 
-static const char *const steps[] = {"total", "embryo", "load", "guest", "hook", "end"};
-
-/* "<id> started in 1.23 ms (embryo 0.10, load 0.42, guest 0.60, hook 0.00, end 0.11)" */
-static void note_log(const char *path)
+bool vm_end(struct bench *b, const char *id)
 {
-    char line[1024], params[64];
-    unsigned seen[2] = {0, 0};
-    AUTO_FCLOSE FILE *f = fopen(path, "re");
+    return act(b, id, "DELETE", MICROVMS "/%");
+}
+
+bool log_last(const struct bench *b, const char *id, const char *what, char ret[1024])
+{
+    char line[1024];
+    ret[0] = '\0';
+    AUTO_FCLOSE FILE *f = fopen(b->log, "re");
     while (f && fgets(line, sizeof line, f)) {
-        const char *started = strstr(line, " started in "), *at = started;
-        if (!at && !(at = strstr(line, " resumed in ")))
-            continue;
-        double v[6] = {0};
-        v[0] = strtod(at + 12, NULL);
-        for (unsigned i = 1; i < ARRAY_LEN(steps); i++) {
-            const char *word = strstr(at, steps[i]);
-            v[i] = word ? strtod(word + strlen(steps[i]), NULL) : 0;
-        }
-        if (seen[started != NULL]++ == 0)
-            continue; /* the first one is not counted */
-        for (unsigned i = 0; i < ARRAY_LEN(steps); i++) {
-            snprintf(params, sizeof params, "{\"step\":\"%s\"}", steps[i]);
-            rec(started ? "daemon-start" : "daemon-resume", params, "time", "ms", WHO, v[i]);
-        }
+        if (strstr(line, id) && strstr(line, what))
+            memcpy(ret, line, sizeof line);
     }
+    return ret[0] != '\0';
+}
+
+double number_after(const char *line, const char *word)
+{
+    const char *at = strstr(line, word);
+    return at ? strtod(at + strlen(word), NULL) : 0;
+}
+
+static const struct {
+    const char *name;
+    void (*run)(struct bench *b);
+} cases[] = {
+    {"first-byte", daemon_first},  {"proxy", daemon_proxy},     {"create", daemon_create},
+    {"clones-app", daemon_clones}, {"suspend", daemon_suspend}, {"sessions", daemon_sessions},
+    {"list", daemon_list},
+};
+
+static bool in_list(const char *list, const char *name)
+{
+    size_t n = strlen(name);
+    for (const char *at = list; (at = strstr(at, name)); at++) {
+        if ((at == list || at[-1] == ',') && (at[n] == ',' || at[n] == '\0'))
+            return true;
+    }
+    return false;
 }
 
 int main(int argc, char **argv)
 {
-    static struct cli c = {.program = "bench", .sigfd = -1};
-    const char *clock = getenv("CLOCK");
-    if (argc < 5) {
-        fprintf(stderr, "usage: daemon IMAGE RUNS LOG RESULTS\n");
+    static struct bench b = {.c = {.program = "bench", .sigfd = -1}, .state = STATE};
+    static const char *const peers[] = {"nginx"};
+    const char *clock = getenv("CLOCK"), *clones = getenv("CLONES");
+    if (argc < 6) {
+        fprintf(stderr, "usage: daemon CASES IMAGE RUNS LOG RESULTS\n");
         return 2;
     }
-    if (cli_open(&c) != CLI_OK) {
-        fprintf(stderr, "error: %s\n", c.fail.e.msg);
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    b.runs = (unsigned)strtoul(argv[3], NULL, 10);
+    b.clones = clones ? (unsigned)strtoul(clones, NULL, 10) : 0;
+    b.log = argv[4];
+    if (cli_open(&b.c) != CLI_OK || find_image(&b.c, argv[2], &b.image) != CLI_OK) {
+        fprintf(stderr, "error: %s\n", b.c.fail.e.msg);
         return 1;
     }
-    unsigned long runs = strtoul(argv[2], NULL, 10);
-    bool ok = true;
-    for (unsigned long i = 0; i < runs && ok; i++)
-        ok = once(&c, argv[1], i > 0);
-    note_log(argv[3]);
-    return rec_write(argv[4], clock ? clock : "wall", NULL, 0) && ok ? 0 : 1;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        if (!in_list(argv[1], cases[i].name))
+            continue;
+        printf("# %s of %s\n", cases[i].name, argv[2]);
+        cases[i].run(&b);
+    }
+    return rec_write(argv[5], clock ? clock : "wall", peers, 1) && !complaints ? 0 : 1;
 }

@@ -58,6 +58,15 @@ static bool embryo(struct inst *in, const struct spec *s)
     return true;
 }
 
+int dormouse_stream(struct inst *in)
+{
+    if (!receive(in) || msg.type != CTL_VSOCK) {
+        complain("dormouse-vmm: no connection but message %u", msg.type);
+        return -1;
+    }
+    return msg_take_fd(&msg, 0);
+}
+
 static bool order(struct inst *in, uint32_t type, const void *body, size_t len, const int *fds,
                   size_t nfds)
 {
@@ -119,9 +128,9 @@ static bool boot(struct inst *in, const struct spec *s, uint64_t *ready_ns)
     fds[0] = open(setup.kernel, O_RDONLY | O_CLOEXEC);
     fds[1] = open(s->initrd ? s->initrd : setup.initrd, O_RDONLY | O_CLOEXEC);
     fds[2] = console;
-    in->tap = s->net ? tap_make() : -1;
+    in->tap = s->net ? tap_make(s) : -1;
     struct ctl_machine m = machine(in, s, fds, &n);
-    snprintf(m.cmdline, sizeof m.cmdline, "console=ttyAMA0 quiet %s", s->cmdline);
+    snprintf(m.cmdline, sizeof m.cmdline, "console=ttyAMA0 quiet norandmaps %s", s->cmdline);
     bool ok = order(in, CTL_BOOT, &m, sizeof m, fds, n);
     close_fds(in, fds, n);
     return ok;
@@ -149,7 +158,7 @@ static bool embryo_and_tap(struct inst *in, const struct spec *s)
 {
     if (!embryo(in, s))
         return false;
-    in->tap = s->net ? tap_make() : -1; /* the daemon's come with the process */
+    in->tap = s->net ? tap_make(s) : -1; /* the daemon's come with the process */
     return true;
 }
 

@@ -8,13 +8,19 @@
  *     bench=spin    reads the clock device for ever, an MMIO exit each time, and
  *                   prints a dot after every 50 reads: a restored machine shows
  *                   itself with its first instructions
+ *     bench=doze    sleeps, and prints a dot every 5 ms: nearly always found idle, so that
+ *                   snapshots of it are alike
  *     bench=fill    writes fill=N MiB of memory first, then nothing
  *     bench=disk    reads, writes and syncs the disk, prints bytes and time
+ *     bench=net     the same with a TCP connection to the host; bench=vsock over vsock
  *     bench=off     powers off
  */
+#include <arpa/inet.h>
 #include <fcntl.h>
 #include <linux/rtc.h>
 #include <net/if.h>
+#include <netinet/tcp.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,12 +35,22 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <linux/vm_sockets.h>
+
 /* The request is int in one C library and unsigned long in the other. */
 #define RTC_READ(fd, t) syscall(SYS_ioctl, fd, RTC_RD_TIME, t)
 #define READS_A_DOT     50
 #define BLOCK           (64u << 10)
 #define DISK_BYTES      (16u << 20)
 #define SYNCS           64
+#define ROUNDS          4
+#define PINGS           100
+#define STREAM_BYTES    (16u << 20)
+#define PORT            9000
+#define SAY_PORT        9001
+#define HOST_IP         "10.8.0.1"
+#define GUEST_IP        "10.8.0.2"
+#define DOZE_NS         5000000
 
 static char cmdline[1024];
 
@@ -44,9 +60,12 @@ static long number(const char *name, long def)
     return at ? strtol(at + strlen(name), NULL, 10) : def;
 }
 
+/* To the console, or as a datagram where the machine has none that the kernel knows. */
+static int say_fd = 1;
+
 static void say(const char *text)
 {
-    ssize_t n = write(1, text, strlen(text));
+    ssize_t n = write(say_fd, text, strlen(text));
     (void)n;
 }
 
@@ -74,6 +93,33 @@ static void bring_up(void)
     }
 }
 
+static void network(void)
+{
+    struct ifreq ifr = {.ifr_flags = 0};
+    struct sockaddr_in at = {.sin_family = AF_INET};
+    int sock = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    strcpy(ifr.ifr_name, "eth0");
+    inet_pton(AF_INET, GUEST_IP, &at.sin_addr);
+    memcpy(&ifr.ifr_addr, &at, sizeof at);
+    if (sock < 0 || ioctl(sock, SIOCSIFADDR, &ifr) < 0)
+        say("no address for eth0\n");
+    inet_pton(AF_INET, "255.255.255.0", &at.sin_addr);
+    memcpy(&ifr.ifr_netmask, &at, sizeof at);
+    if (sock < 0 || ioctl(sock, SIOCSIFNETMASK, &ifr) < 0)
+        say("no netmask for eth0\n");
+    close(sock);
+}
+
+static void say_by_network(void)
+{
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(SAY_PORT)};
+    int sock = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    network();
+    inet_pton(AF_INET, HOST_IP, &to.sin_addr);
+    if (sock >= 0 && connect(sock, (struct sockaddr *)&to, sizeof to) == 0)
+        say_fd = sock;
+}
+
 static void spin(void)
 {
     struct rtc_time t;
@@ -86,6 +132,14 @@ static void spin(void)
         for (unsigned i = 0; i < READS_A_DOT; i++)
             RTC_READ(rtc, &t);
         say(".\n"); /* a line: consoles may buffer */
+    }
+}
+
+static void doze(void)
+{
+    for (;;) {
+        nanosleep(&(struct timespec){.tv_nsec = DOZE_NS}, NULL);
+        say(".\n");
     }
 }
 
@@ -106,12 +160,26 @@ static void fill(size_t bytes)
     }
 }
 
-static void result(const char *what, uint64_t amount, uint64_t since)
+static void result(const char *what, uint64_t amount, const char *unit, uint64_t since)
 {
     char line[128];
-    snprintf(line, sizeof line, "result %s %llu in %llu ns\n", what, (unsigned long long)amount,
-             (unsigned long long)(now_ns() - since));
+    snprintf(line, sizeof line, "result %s %llu %s in %llu ns\n", what,
+             (unsigned long long)amount, unit, (unsigned long long)(now_ns() - since));
     say(line);
+}
+
+/* ---- the disk ---- */
+
+/* Bytes from the start in pieces, by pread or pwrite. */
+static void pieces(int fd, uint8_t *buf, const char *what, bool write, size_t size, off_t bytes)
+{
+    uint64_t t = now_ns();
+    for (off_t at = 0; at < bytes; at += (off_t)size) {
+        ssize_t n = write ? pwrite(fd, buf, size, at) : pread(fd, buf, size, at);
+        if (n != (ssize_t)size)
+            say("the disk failed\n");
+    }
+    result(what, (uint64_t)bytes, "bytes", t);
 }
 
 static void disk(void)
@@ -123,27 +191,79 @@ static void disk(void)
         say("no disk\n");
         return;
     }
-    for (int round = 0; round < 3; round++) {
+    pieces(fd, buf, "warm-up", true, BLOCK, DISK_BYTES); /* its file had holes */
+    for (int round = 0; round < ROUNDS; round++) {
+        pieces(fd, buf, "write", true, BLOCK, DISK_BYTES);
+        pieces(fd, buf, "read", false, BLOCK, DISK_BYTES);
+        pieces(fd, buf, "write-4k", true, 4096, DISK_BYTES / 4);
+        pieces(fd, buf, "read-4k", false, 4096, DISK_BYTES / 4);
         uint64_t t = now_ns();
-        for (off_t at = 0; at < DISK_BYTES; at += BLOCK)
-            if (pwrite(fd, buf, BLOCK, at) != BLOCK)
-                say("write failed\n");
-        result("write", DISK_BYTES, t);
-        t = now_ns();
-        for (off_t at = 0; at < DISK_BYTES; at += BLOCK)
-            if (pread(fd, buf, BLOCK, at) != BLOCK)
-                say("read failed\n");
-        result("read", DISK_BYTES, t);
-        t = now_ns();
-        for (off_t at = 0; at < DISK_BYTES / 4; at += 4096)
-            if (pread(fd, buf, 4096, at) != 4096)
-                say("read failed\n");
-        result("read4k", DISK_BYTES / 4, t);
-        t = now_ns();
         for (int i = 0; i < SYNCS; i++)
             if (pwrite(fd, buf, 4096, i * 4096) != 4096 || fdatasync(fd) < 0)
                 say("sync failed\n");
-        result("sync", SYNCS, t);
+        result("fsync", SYNCS, "calls", t);
+    }
+    say("finished\n");
+}
+
+/* ---- network and vsock: a stream to the host, see devices.c ---- */
+
+static int stream(char what)
+{
+    bool vsock = strstr(cmdline, "bench=vsock") != NULL;
+    struct sockaddr_in ip = {.sin_family = AF_INET, .sin_port = htons(PORT)};
+    struct sockaddr_vm vm = {
+        .svm_family = AF_VSOCK, .svm_port = PORT, .svm_cid = VMADDR_CID_HOST};
+    const struct sockaddr *to = vsock ? (struct sockaddr *)&vm : (struct sockaddr *)&ip;
+    int one = 1, fd = socket(vsock ? AF_VSOCK : AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    inet_pton(AF_INET, HOST_IP, &ip.sin_addr);
+    if (!vsock)
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    if (fd < 0 || connect(fd, to, vsock ? sizeof vm : sizeof ip) < 0 ||
+        write(fd, &what, 1) != 1) {
+        say("no connection to the host\n");
+        return -1;
+    }
+    return fd;
+}
+
+static void streams(void)
+{
+    static uint8_t data[BLOCK];
+    char byte = 'x';
+    for (int round = 0; round < ROUNDS; round++) {
+        uint64_t t = now_ns();
+        int fd = stream('e');
+        result("connect", 1, "calls", t);
+        t = now_ns();
+        for (int i = 0; i < PINGS; i++)
+            if (write(fd, &byte, 1) != 1 || read(fd, &byte, 1) != 1)
+                say("the connection failed\n");
+        result("ping", PINGS, "calls", t);
+        close(fd);
+        fd = stream('s');
+        t = now_ns();
+        for (size_t n = 0; n < STREAM_BYTES; n += sizeof data)
+            for (size_t k = 0; k < sizeof data;) {
+                ssize_t w = write(fd, data + k, sizeof data - k);
+                if (w <= 0) {
+                    say("the connection failed\n");
+                    return;
+                }
+                k += (size_t)w;
+            }
+        shutdown(fd, SHUT_WR);
+        if (read(fd, &byte, 1) != 1)
+            say("the host did not take it\n");
+        result("send", STREAM_BYTES, "bytes", t);
+        close(fd);
+        fd = stream('r');
+        t = now_ns();
+        size_t got = 0;
+        for (ssize_t n; (n = read(fd, data, sizeof data)) > 0;)
+            got += (size_t)n;
+        result("receive", got, "bytes", t);
+        close(fd);
     }
     say("finished\n");
 }
@@ -163,13 +283,21 @@ int main(void)
     if (fd >= 0 && read(fd, cmdline, sizeof cmdline - 1) < 0)
         cmdline[0] = '\0';
     bring_up();
+    if (strstr(cmdline, "bench.say=net"))
+        say_by_network();
     if (strstr(cmdline, "bench=fill"))
         fill((size_t)number("fill=", 1) << 20);
     say("ready\n");
     if (strstr(cmdline, "bench=spin"))
         spin();
+    if (strstr(cmdline, "bench=doze"))
+        doze();
     if (strstr(cmdline, "bench=disk"))
         disk();
+    if (strstr(cmdline, "bench=net"))
+        network();
+    if (strstr(cmdline, "bench=net") || strstr(cmdline, "bench=vsock"))
+        streams();
     if (strstr(cmdline, "bench=off"))
         reboot(RB_POWER_OFF);
     for (;;)

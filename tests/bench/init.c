@@ -14,6 +14,7 @@
 
 #include "../../hypervisor/base/fd.h"
 #include "../vm/guest_client.h"
+#include "proc.h"
 #include "record.h"
 
 #define WHO      "dormouse"
@@ -44,7 +45,7 @@ static bool start_app(struct guest *m)
     tlv_put_str(&w, GP_T_ARG, "http");
     tlv_put_str(&w, GP_T_ARG, "8080");
     tlv_put_str(&w, GP_T_HOSTNAME, "bench");
-    return guest_ok(m, GP_START, &w) && guest_line(m, 0, "listening");
+    return guest_ok(m, GP_START, &w);
 }
 
 /* An image is made small; a session is made soon. */
@@ -94,12 +95,24 @@ static bool boot_once(const struct paths *p, const struct disk *d, bool keep)
     if (!guest_boot(&g, &p->s, d, 1))
         return false;
     uint64_t hello = now_ns();
+    if (keep && guest_ask(&g, GP_STATS, NULL))
+        rec("guest-memory", "{\"state\":\"booted\"}", "bytes", "B", WHO,
+            (double)(g.answer.mem_total - g.answer.mem_available));
+    uint64_t asked = now_ns();
     if (!start_app(&g))
         return false;
     uint64_t cmd = now_ns();
+    if (!guest_line(&g, 0, "listening"))
+        return false;
+    uint64_t listening = now_ns();
     if (keep) {
         rec("boot-to-cmd", "{\"until\":\"init\"}", "time", "ms", WHO, MS(hello - begin));
-        rec("boot-to-cmd", "{\"until\":\"listening\"}", "time", "ms", WHO, MS(cmd - begin));
+        /* Without the question for its memory. */
+        rec("boot-to-cmd", "{\"until\":\"cmd\"}", "time", "ms", WHO,
+            MS(cmd - asked + hello - begin));
+        rec("boot-to-cmd", "{\"until\":\"init-to-cmd\"}", "time", "ms", WHO, MS(cmd - asked));
+        rec("boot-to-cmd", "{\"until\":\"listening\"}", "time", "ms", WHO,
+            MS(listening - asked + hello - begin));
     }
     return true;
 }
@@ -119,7 +132,10 @@ static bool session_once(const struct paths *p, const struct disk *d, bool keep)
 {
     struct ctl_saved saved;
     uint64_t begin = now_ns();
-    if (!guest_restore(&g, &p->s, d, 1, p->image, NULL) || !restored(&g, true))
+    if (!guest_restore(&g, &p->s, d, 1, p->image, NULL))
+        return false;
+    uint64_t loaded = now_ns();
+    if (!restored(&g, true))
         return false;
     uint64_t answered = now_ns();
     if (!request(&g))
@@ -140,19 +156,42 @@ static bool session_once(const struct paths *p, const struct disk *d, bool keep)
     const char *params = "{\"mode\":\"unpooled\",\"layers\":\"image\"}";
     rec("restore-to-answer", params, "time", "ms", WHO, MS(answered - begin));
     rec("restore-to-byte", params, "time", "ms", WHO, MS(first - begin));
+    /* What init does before the application runs again, and the way there and back. */
+    rec("restore-to-thaw", "{\"layers\":\"image\"}", "time", "ms", WHO, MS(answered - loaded));
     rec("guest-request", "{\"over\":\"vsock\"}", "time", "ms", WHO,
         MS(end - first) / (REQUESTS - 1));
     rec("suspend", "{\"workload\":\"10-requests\"}", "freeze", "ms", WHO, MS(frozen - end));
     note("10-requests", p->session, &saved);
     begin = now_ns();
-    if (!guest_restore(&g, &p->s, d, 1, p->image, p->session) || !restored(&g, false))
+    if (!guest_restore(&g, &p->s, d, 1, p->image, p->session))
+        return false;
+    loaded = now_ns();
+    if (!restored(&g, false))
         return false;
     answered = now_ns();
     bool ok = request(&g);
     first = now_ns();
     params = "{\"mode\":\"unpooled\",\"layers\":\"session\"}";
+    rec("restore-to-thaw", "{\"layers\":\"session\"}", "time", "ms", WHO,
+        MS(answered - loaded));
     rec("restore-to-answer", params, "time", "ms", WHO, MS(answered - begin));
     rec("restore-to-byte", params, "time", "ms", WHO, MS(first - begin));
+    return guest_kill(&g) && ok;
+}
+
+/* From the pool to the application's first answer, with the pages it will need brought in
+ * beforehand and without. A VMM that knows no working sets has no figures with one. */
+static bool first_answer(const struct paths *p, const struct disk *d, bool prefetch, bool keep)
+{
+    const char *params = prefetch ? "{\"prefetch\":\"on\"}" : "{\"prefetch\":\"off\"}";
+    if (!guest_embryo(&g, &p->s))
+        return false;
+    uint64_t faults = proc_faults(g.pid), begin = now_ns();
+    bool ok = guest_load(&g, &p->s, d, 1, p->image, NULL) && restored(&g, true) && request(&g);
+    if (ok && keep) {
+        rec("workset", params, "time", "ms", WHO, MS(now_ns() - begin));
+        rec("workset", params, "faults", "1", WHO, (double)(proc_faults(g.pid) - faults));
+    }
     return guest_kill(&g) && ok;
 }
 
@@ -176,6 +215,10 @@ void bench_init(const char *vmm, const char *kernel, const char *initrd, const c
     }
     for (unsigned i = 0; i < runs && ok; i++)
         ok = session_once(&p, &d, i > 0);
+    for (unsigned i = 0; i < runs && ok; i++)
+        ok = first_answer(&p, &d, false, i > 0);
+    rec_missing("workset", "{\"prefetch\":\"on\"}", "time", "ms", WHO);
+    rec_missing("workset", "{\"prefetch\":\"on\"}", "faults", "1", WHO);
     if (!ok)
         complain("dormouse-init: %s %s", g.answer.text, g.exit.text);
 }

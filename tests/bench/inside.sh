@@ -1,39 +1,79 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# Runs inside the emulated host: mounts what the driver needs, runs it, prints its results at the
-# end between two marks, as the one stream out of the machine is what the program prints.
-# Settings come as words of the kernel command line: bench.quick=1 bench.only=CASES.
+# Runs on the ARM64 host, emulated or real: mounts what the driver needs, runs it, prints its
+# results at the end between two marks, as the one stream out of an emulated machine is what the
+# program prints.
+#
+# Settings come as words of the kernel command line in an emulated host, bench.quick=1
+# bench.only=CASES bench.clock=NAME, and as QUICK, ONLY, CLOCK on a real one, where NATIVE=1 and
+# BENCH_FILES, BENCH_WORK, VMM, KERNEL, INITRD, DORMOUSED, BASES, BENCH_PEERS say where things are.
 set -eu
 
 word() {
     tr ' ' '\n' </proc/cmdline | sed -n "s/^bench\.$1=//p"
 }
 
-mount -t tracefs none /sys/kernel/tracing
-mkdir -p /bench/qemu /bench/work
-serial=
-for name in /sys/block/vd*/serial; do
-    read -r serial <"$name" || [ -n "$serial" ] || continue # no newline at its end
-    disk=${name%/serial}
-    [ "$serial" != peers ] || mount -t ext4 -o ro,noatime "/dev/${disk##*/}" /bench/qemu
-done
+: "${NATIVE:=0}" "${BENCH_FILES:=/bench}" "${BENCH_PEERS:=/bench/peers}" "${BENCH_WORK:=/bench/work}"
+: "${VMM:=/usr/bin/dormouse-vmm}" "${KERNEL:=/usr/lib/dormouse/Image}"
+: "${INITRD:=/usr/lib/dormouse/initrd.cpio}"
+export NATIVE BENCH_FILES BENCH_PEERS BENCH_WORK VMM KERNEL INITRD
+if [ "$NATIVE" = 0 ]; then
+    QUICK=$(word quick) ONLY=$(word only) CLOCK=$(word clock)
+    mkdir -p "$BENCH_PEERS" "$BENCH_WORK"
+fi
+mountpoint -q /sys/kernel/tracing || mount -t tracefs none /sys/kernel/tracing
 # In memory: the time that storage takes would be the emulating machine's.
-mount -t tmpfs -o size=75% none /bench/work
-QUICK=$(word quick) ONLY=$(word only) CLOCK=$(word clock)
-export QUICK ONLY CLOCK
-[ -n "$ONLY" ] || unset ONLY
+mount -t tmpfs -o size=75% none "$BENCH_WORK"
+export QUICK="${QUICK:-0}" ONLY="${ONLY:-}" CLOCK="${CLOCK:-wall}"
+
+# What goes through dormoused; the rest is the driver's.
+driver='' daemon=''
+for name in $(echo "$ONLY" | tr , ' '); do
+    case $name in
+    first-byte | proxy | create | list | suspend | sessions | clones-app) daemon=$daemon,$name ;;
+    *) driver=$driver,$name ;;
+    esac
+done
+
+# apart PROGRAM...: what it prints comes at its end, as the way out of an emulated machine takes
+# another time each time. How far it is can be seen on the console.
+apart() {
+    code=0
+    if [ "$CLOCK" != instructions ]; then
+        "$@"
+        return
+    fi
+    mkfifo "$BENCH_WORK/progress"
+    while IFS= read -r line; do
+        case $line in
+        "# timeline"*) ;;
+        "#"*) echo "<0>bench: $line" >/dev/kmsg ;;
+        esac
+        echo "$line" >>"$BENCH_WORK/output"
+    done <"$BENCH_WORK/progress" &
+    "$@" >"$BENCH_WORK/progress" 2>&1 || code=$?
+    wait $! || true
+    cat "$BENCH_WORK/output"
+    rm "$BENCH_WORK/progress" "$BENCH_WORK/output"
+    return $code
+}
+
+results=$BENCH_WORK/results
 status=0
-/bench/bench /usr/bin/dormouse-vmm /usr/lib/dormouse/Image /bench/guest.cpio /bench/work \
-    /bench/results /usr/lib/dormouse/initrd.cpio /bench/root.img /bench/qemu || status=$?
-case ,${ONLY:-}, in
-*,daemon,*)
-    /bench/daemon.sh 11 /bench/results.daemon || status=$?
-    cat /bench/results.daemon >>/bench/results || true
-    ;;
-esac
-if [ -e /bench/results ]; then
+if [ -z "$ONLY" ] || [ -n "$driver" ]; then
+    ONLY=${driver#,}
+    [ -n "$ONLY" ] || unset ONLY
+    apart "$BENCH_FILES/bench" "$VMM" "$KERNEL" "$BENCH_FILES/guest.cpio" "$BENCH_WORK" "$results" \
+        "$INITRD" "$BENCH_FILES/root.img" "$BENCH_PEERS" || status=$?
+fi
+if [ -n "$daemon" ]; then
+    ONLY=${daemon#,}
+    export ONLY
+    apart "$BENCH_FILES/daemon.sh" "$results" || status=$?
+fi
+if [ -e "$results" ]; then
     echo "==== results"
-    cat /bench/results
+    cat "$results"
     echo "==== end"
 fi
 exit $status

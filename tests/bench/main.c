@@ -20,7 +20,7 @@
 
 int main(int argc, char **argv)
 {
-    const char *const peers[] = {"qemu"};
+    const char *const peers[] = {"qemu", "firecracker", "kvmtool"};
     if (argc < 8) {
         fprintf(stderr, "usage: bench VMM KERNEL INITRD DIR RESULTS INIT ROOT [QEMU-DIR]\n");
         return 2;
@@ -45,19 +45,22 @@ int main(int argc, char **argv)
     p.targets[p.ntargets++] = &target_dormouse;
     if (qemu_open())
         p.targets[p.ntargets++] = &target_qemu;
-    else
-        printf("# qemu is not here: it shows as missing\n");
+    if (peer_open(&target_firecracker))
+        p.targets[p.ntargets++] = &target_firecracker;
+    if (peer_open(&target_kvmtool))
+        p.targets[p.ntargets++] = &target_kvmtool;
     if (!trace_open())
         complain("the kernel's trace events cannot be used: no times of first instructions");
     cases_start(&p);
     cases_snapshot(&p);
     cases_timeline(&p);
-    cases_disk(&p);
+    cases_trace(&p);
+    cases_devices(&p);
     cases_growth(&p);
     cases_clones(&p);
     if (wanted(&p, "boot-to-cmd"))
         bench_init(setup.vmm, setup.kernel, setup.init, setup.root, setup.dir, p.runs);
-    if (!rec_write(argv[5], clock ? clock : "wall", peers, 1)) {
+    if (!rec_write(argv[5], clock ? clock : "wall", peers, 3)) {
         fprintf(stderr, "error: cannot write '%s'\n", argv[5]);
         return 1;
     }

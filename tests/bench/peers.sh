@@ -1,8 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# Makes build/peers/qemu.img: QEMU for arm64 from Debian's signed packages with the libraries it
-# needs, as a file system for the emulated host. No other part of those packages is taken, and
-# nothing of it is committed. Called by the Makefile, from the top of the tree.
+# Makes build/peers/peers.cpio: QEMU and nginx for arm64 from Debian's signed packages with the
+# libraries they need, to be unpacked in the emulated host as /bench/peers. No other part of those
+# packages is taken, and nothing of it is committed. An archive, as reading a disk takes another
+# time each time. Called by the Makefile, from the top of the tree.
 set -eu
 cd "$(dirname "$0")/../.."
 # shellcheck source=tools/cache.sh
@@ -12,10 +13,13 @@ cd "$(dirname "$0")/../.."
 
 libs=usr/lib/aarch64-linux-gnu
 
-# The package, and the libraries among all it depends on.
+packages="qemu-system-arm nginx"
+
+# The libraries among all that the packages depend on.
 wanted() {
+    # shellcheck disable=SC2086 # the list is words
     apt_private arm64 apt-cache depends --recurse --no-recommends --no-suggests --no-conflicts \
-        --no-breaks --no-replaces --no-enhances qemu-system-arm |
+        --no-breaks --no-replaces --no-enhances $packages |
         grep -E '^(lib|zlib1g)' | grep -vE '^lib(pam|nss|nspr|sasl2-modules|deb|semanage|db5)' |
         LC_ALL=C sort -u
 }
@@ -40,19 +44,24 @@ build() {
     local out=$1 work=$2 list
     list=$(wanted)
     # shellcheck disable=SC2086 # the list is words
-    apt_fetch arm64 "$work/debs" qemu-system-arm $list
+    apt_fetch arm64 "$work/debs" $packages $list
     apt_unpack "$work/debs" "$work/root"
-    mkdir -p "$work/image"
-    copy_with_libs "$work/root" "$work/image" usr/bin/qemu-system-aarch64
-    find "$work/debs" -name 'qemu-system-arm_*' -printf '%f\n' |
-        sed 's/^[^_]*_//; s/_.*//; s/%3a/:/; s/^[0-9]*://' >"$out/qemu.version"
-    mke2fs -q -t ext4 -O ^has_journal -m 0 -E root_owner=0:0 -d "$work/image" "$out/qemu.img" \
-        "$(($(du -sm "$work/image" | cut -f1) * 12 / 10 + 8))M"
+    mkdir -p "$work/image/bench/peers"
+    copy_with_libs "$work/root" "$work/image/bench/peers" usr/bin/qemu-system-aarch64
+    copy_with_libs "$work/root" "$work/image/bench/peers" usr/sbin/nginx
+    for name in qemu-system-arm nginx; do
+        find "$work/debs" -name "${name}_*" -printf '%f\n' |
+            sed 's/^[^_]*_//; s/_.*//; s/%3a/:/; s/^[0-9]*://' >"$out/$name.version"
+    done
+    find "$work/image" -exec touch -h -d @0 {} +
+    (cd "$work/image" && find . -mindepth 1 | LC_ALL=C sort |
+        cpio --quiet --reproducible -o -H newc -R 0:0) >"$out/peers.cpio"
 }
 
 apt_private_ready arm64
-version=$(apt_private arm64 apt-cache show --no-all-versions qemu-system-arm |
-    sed -n 's/^Version: //p')
-[ -n "$version" ] || die "the package lists have no qemu-system-arm; try again later"
-cache_entry peers "$(cache_key tests/bench/peers.sh -- "$version")" build
+# shellcheck disable=SC2086 # the list is words
+versions=$(apt_private arm64 apt-cache show --no-all-versions $packages | sed -n 's/^Version: //p')
+[ "$(echo "$versions" | wc -l)" = 2 ] ||
+    die "the package lists lack one of $packages; try again later"
+cache_entry peers "$(cache_key tests/bench/peers.sh -- "$versions")" build
 cache_link peers

@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 #include "../../hypervisor/base/mem.h"
-#include "bench.h"
+#include "proc.h"
 
 uint64_t proc_faults(pid_t pid)
 {
@@ -36,6 +36,7 @@ static void add(struct usage *u, const struct mapping *m, uint64_t from, uint64_
     if (m->from >= from && m->to <= to) {
         u->guest_rss += m->rss;
         u->guest_pss += m->pss;
+        u->guest_dirty += m->dirty;
     } else {
         u->vmm_rss += m->rss;
         u->vmm_pss += m->pss;
@@ -48,6 +49,8 @@ static void find_guest(const struct mapping *m, unsigned n, uint64_t mem, uint64
                        uint64_t *to)
 {
     *from = *to = 0;
+    if (mem == 0)
+        return;
     for (unsigned i = 0; i < n; i++) {
         for (unsigned k = i; k < n && (k == i || m[k].from == m[k - 1].to); k++) {
             if (m[k].to - m[i].from == mem) {

@@ -118,7 +118,7 @@ static void build_args(struct args *a, const struct spec *s, bool incoming)
     arg(a, "-initrd");
     arg(a, "%s", s->initrd ? s->initrd : setup.initrd);
     arg(a, "-append");
-    arg(a, "console=ttyAMA0 quiet %s", s->cmdline);
+    arg(a, "console=ttyAMA0 quiet norandmaps %s", s->cmdline);
     if (s->disk) {
         arg(a, "-drive");
         arg(a, "if=none,id=d,format=raw,aio=io_uring,file.locking=off,file=%s", disk_path());
@@ -164,7 +164,7 @@ static bool spawn(struct inst *in, const struct spec *s, bool incoming)
     in->ctl = pair[0];
     if (!console_open(in, &console))
         return false;
-    in->tap = s->net ? tap_make() : -1;
+    in->tap = s->net ? tap_make(s) : -1;
     build_args(&a, s, incoming);
     in->pid = fork();
     if (in->pid == 0)

@@ -29,13 +29,13 @@ static struct series *find(const char *name, const char *params, const char *met
     return NULL;
 }
 
-void rec(const char *name, const char *params, const char *metric, const char *unit,
-         const char *who, double value)
+static struct series *make(const char *name, const char *params, const char *metric,
+                           const char *unit, const char *who)
 {
     struct series *s = find(name, params, metric, who);
     if (!s) {
         if (nseries == SERIES_MAX)
-            return;
+            return NULL;
         s = &series[nseries++];
         snprintf(s->name, sizeof s->name, "%s", name);
         snprintf(s->params, sizeof s->params, "%s", params);
@@ -43,8 +43,21 @@ void rec(const char *name, const char *params, const char *metric, const char *u
         snprintf(s->unit, sizeof s->unit, "%s", unit);
         snprintf(s->who, sizeof s->who, "%s", who);
     }
-    if (s->n < SAMPLES_MAX)
+    return s;
+}
+
+void rec(const char *name, const char *params, const char *metric, const char *unit,
+         const char *who, double value)
+{
+    struct series *s = make(name, params, metric, unit, who);
+    if (s && s->n < SAMPLES_MAX)
         s->v[s->n++] = value;
+}
+
+void rec_missing(const char *name, const char *params, const char *metric, const char *unit,
+                 const char *who)
+{
+    make(name, params, metric, unit, who);
 }
 
 static int by_value(const void *a, const void *b)
@@ -56,6 +69,16 @@ static int by_value(const void *a, const void *b)
 static double median(const struct series *s)
 {
     return s->n % 2 ? s->v[s->n / 2] : (s->v[s->n / 2 - 1] + s->v[s->n / 2]) / 2;
+}
+
+static void missing(FILE *f, const struct series *s, const char *clock)
+{
+    fprintf(f,
+            "{\"case\":\"%s\",\"params\":%s,\"metric\":\"%s\",\"unit\":\"%s\","
+            "\"median\":null,\"min\":null,\"max\":null,\"runs\":0,\"clock\":\"%s\","
+            "\"peer\":null,\"peer_median\":null,\"ratio\":null}\n",
+            s->name, s->params, s->metric, s->unit, clock);
+    printf("%-16s %-46s %-9s    missing\n", s->name, s->params, s->metric);
 }
 
 static void line(FILE *f, const struct series *s, const char *clock, const char *peer,
@@ -131,8 +154,14 @@ bool rec_write(const char *path, const char *clock, const char *const *peers, un
         unsigned lines = 0;
         if (strcmp(s->who, "dormouse") != 0)
             continue;
+        if (s->n == 0) {
+            missing(f, s, clock);
+            continue;
+        }
         for (unsigned k = 0; k < npeers; k++) {
             const struct series *p = find(s->name, s->params, s->metric, peers[k]);
+            if (p && p->n == 0)
+                p = NULL;
             if (!has_line(s, peers[k], p))
                 continue;
             line(f, s, clock, peers[k], p);

@@ -9,6 +9,10 @@
 /* One sample. `params` is a JSON object, `who` the name of the monitor. */
 void rec(const char *name, const char *params, const char *metric, const char *unit,
          const char *who, double value);
+/* A figure that there should be, and that nothing here can measure: shown as missing until
+ * there is a sample. */
+void rec_missing(const char *name, const char *params, const char *metric, const char *unit,
+                 const char *who);
 /* This case is one that peers run too: a peer without samples is shown as missing. */
 void rec_compared(const char *name);
 /* The table to stdout, the lines to `path`. */

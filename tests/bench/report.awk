@@ -42,10 +42,36 @@ function plain(x) {
     return x + 0 == int(x) ? sprintf("%d", x) : sprintf("%.3f", x)
 }
 
+# Metrics of which more is better.
+function more_is_better(metric) {
+    return metric == "bytes-per-us" || metric == "rate" || metric == "reached"
+}
+
+# What a bar is held against: a figure, the ratio to a peer's, or one figure by another.
+function measured(i,    at, x, y) {
+    at = index(bar_params[i], "}/{")
+    if (at) {
+        x = figure[bar_case[i] SUBSEP substr(bar_params[i], 1, at) SUBSEP bar_metric[i]]
+        y = figure[bar_case[i] SUBSEP substr(bar_params[i], at + 2) SUBSEP bar_metric[i]]
+        return x == "" || x == "null" || y + 0 == 0 ? "" : x / y
+    }
+    # metric/peer is the ratio to that peer's
+    x = figure[bar_case[i] SUBSEP bar_params[i] SUBSEP bar_metric[i]]
+    return x == "null" ? "" : x
+}
+
+function holds(i, x) {
+    return bar_least[i] ? x + 0 >= bar_limit[i] + 0 : x + 0 <= bar_limit[i] + 0
+}
+
 FNR == NR {
     if ($0 ~ /^#/ || NF < 5) next
     n = ++nbars
-    bar_key[n] = $1 SUBSEP $2 SUBSEP $3
+    bar_case[n] = $1
+    bar_params[n] = $2
+    bar_metric[n] = $3
+    bar_least[n] = $4 ~ /^>/
+    sub(/^>/, "", $4)
     bar_limit[n] = $4
     $1 = $2 = $3 = $4 = ""
     sub(/^ +/, "")
@@ -64,7 +90,14 @@ FNR == NR {
     row_peer[r] = value($0, "peer"); row_pmed[r] = value($0, "peer_median")
     row_ratio[r] = value($0, "ratio"); row_runs[r] = value($0, "runs")
     if (!(c in seen)) { seen[c] = 1; order[++ncases] = c }
-    figure[c SUBSEP p SUBSEP m] = row_median[r]
+    key = c SUBSEP p SUBSEP m
+    figure[key] = row_median[r]
+    if (row_ratio[r] != "null") figure[key "/" row_peer[r]] = row_ratio[r]
+    # A peer that is missing needs no row of its own beside one that is there.
+    if (row_pmed[r] != "null" || !(key in best)) best[key] = r
+    row_key[r] = key
+    if (row_peer[r] != "null") nlines[row_peer[r]]++
+    if (row_pmed[r] != "null") nfound[row_peer[r]]++
 }
 
 END {
@@ -84,26 +117,34 @@ END {
     print ""
     print "## What was promised"
     print ""
-    print "| figure | at most | measured | |"
+    print "| figure | promised | measured | |"
     print "|---|---|---|---|"
     for (i = 1; i <= nbars; i++) {
-        x = figure[bar_key[i]]
-        verdict = x == "" ? "not measured" : x + 0 <= bar_limit[i] + 0 ? "holds" : "**does not hold**"
-        printf "| %s | %s | %s | %s |\n", bar_text[i], bar_limit[i], x == "" ? "-" : plain(x), verdict
+        x = measured(i)
+        verdict = x == "" ? "not measured" : holds(i, x) ? "holds" : "**does not hold**"
+        printf "| %s | %s %s | %s | %s |\n", bar_text[i], bar_least[i] ? ">=" : "<=",
+            bar_limit[i], x == "" ? "-" : plain(x), verdict
     }
+    for (peer in nlines)
+        if (!(peer in nfound)) {
+            print ""
+            print peer " was not there: " nlines[peer] " figures show it as missing."
+        }
     print ""
     print "## Where we lose"
     print ""
     lost = 0
     for (i = 1; i <= nbars; i++) {
-        x = figure[bar_key[i]]
-        if (x != "" && x + 0 > bar_limit[i] + 0) {
+        x = measured(i)
+        if (x != "" && !holds(i, x)) {
             printf "- %s: %s, not %s\n", bar_text[i], plain(x), bar_limit[i]
             lost++
         }
     }
     for (r = 1; r <= nrows; r++) {
-        if (row_ratio[r] != "null" && row_ratio[r] + 0 > 1) {
+        if (row_ratio[r] == "null") continue
+        worse = more_is_better(row_metric[r]) ? row_ratio[r] + 0 < 1 : row_ratio[r] + 0 > 1
+        if (worse) {
             printf "- %s (%s), %s: %s; %s has %s\n", row_case[r], words(row_params[r]),
                 row_metric[r], number(row_median[r], row_unit[r]), row_peer[r],
                 number(row_pmed[r], row_unit[r])
@@ -126,6 +167,7 @@ END {
         print "|---|---|---|---|---|---|---|---|"
         for (r = 1; r <= nrows; r++) {
             if (row_case[r] != order[k]) continue
+            if (row_pmed[r] == "null" && best[row_key[r]] != r) continue
             peer = row_peer[r] == "null" ? "" : row_peer[r] " " number(row_pmed[r], row_unit[r])
             printf "| %s | %s | %s | %s | %s | %s | %s | %s |\n", words(row_params[r]),
                 row_metric[r], number(row_median[r], row_unit[r]), number(row_min[r], row_unit[r]),

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* How figures grow: with guest memory, with vCPUs, with the number of machines; and the disk.
- */
+/* How figures grow: with guest memory, with vCPUs, with the number of machines. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,17 +11,67 @@
 #define GROWTH_RUNS 4
 #define CLONES_MAX  200
 
-/* ---- restore against size ---- */
+/* ---- the main figures against size ---- */
+
+/* Boots, and saves the whole machine; how long both took. */
+static bool grow_image(const struct target *t, const char *params, const struct spec *s,
+                       const char *image)
+{
+    static struct inst in;
+    struct saved sv;
+    struct seen seen;
+    uint64_t ready;
+    trace_begin(CALLS_NONE);
+    uint64_t begin = now_ns();
+    bool ok = t->boot(&in, s, &ready) && console_shows(&in, "ready");
+    uint64_t up = now_ns();
+    bool traced = trace_end(begin, in.pid, &seen);
+    usleep(20000);
+    uint64_t save = now_ns();
+    ok = ok && t->save(&in, image, true, &sv);
+    if (ok) {
+        if (traced)
+            rec("start-growth", params, "time", "ms", t->name, MS(seen.insn_ns - begin));
+        rec("boot-growth", params, "time", "ms", t->name, MS(up - begin));
+        rec("snapshot-growth", params, "time", "ms", t->name, MS(now_ns() - save));
+        rec("snapshot-growth", params, "bytes", "B", t->name, (double)sv.allocated);
+    } else {
+        complain("%s cannot save %s", t->name, params);
+    }
+    t->stop(&in);
+    return ok;
+}
+
+/* Restores, lets the guest run for a moment, and saves what it did. */
+static void grow_session(const struct target *t, const char *params, const struct spec *s,
+                         const char *image)
+{
+    static struct inst in;
+    struct saved sv;
+    char session[256];
+    image_name(t, "grow.session", session);
+    bool ok = t->embryo(&in, s) && t->restore(&in, s, image, NULL) && console_shows(&in, ".");
+    usleep(1500);
+    ok = ok && t->save(&in, session, false, &sv);
+    if (ok) {
+        rec("suspend-growth", params, "pause", "ms", t->name, MS(sv.pause_ns));
+        rec("suspend-growth", params, "bytes", "B", t->name, (double)sv.allocated);
+    } else {
+        complain("%s: no session of %s", t->name, params);
+    }
+    t->stop(&in);
+    unlink(session);
+}
 
 static void grow(const struct target *t, const char *params, const struct spec *s)
 {
     printf("# %s %s\n", t->name, params);
     char image[256];
     struct restored r;
-    struct spec spin = *s;
-    spin.cmdline = "bench=spin";
+    struct spec doze = *s;
+    doze.cmdline = "bench=doze";
     image_name(t, "grow", image);
-    if (!make_image(t, &spin, "grow", NULL, false))
+    if (!grow_image(t, params, &doze, image))
         return;
     for (unsigned i = 0; i < GROWTH_RUNS; i++) {
         if (!restore_once(t, s, POOLED, image, NULL, CALLS_NONE, &r))
@@ -30,6 +79,8 @@ static void grow(const struct target *t, const char *params, const struct spec *
         if (i > 0)
             rec("restore-growth", params, "time", "ms", t->name, MS(r.seen.insn_ns - r.begin));
     }
+    if (t->has_session)
+        grow_session(t, params, s, image);
     unlink(image);
 }
 
@@ -37,12 +88,17 @@ void cases_growth(const struct plan *p)
 {
     static const unsigned sizes[] = {128, 512, 2048, 8192, 32768}, cpus[] = {1, 2, 4, 8, 16};
     char params[64];
-    if ((p->quick && !p->only) || !wanted(p, "restore-growth"))
+    if ((p->quick && !p->only) || !wanted(p, "growth"))
         return;
+    rec_compared("start-growth");
+    rec_compared("boot-growth");
+    rec_compared("snapshot-growth");
     rec_compared("restore-growth");
     for (unsigned k = 0; k < p->ntargets; k++) {
         const struct target *t = p->targets[k];
         struct spec s = spec_for(t, "");
+        if (!t->save)
+            continue;
         for (unsigned i = 0; i < ARRAY_LEN(sizes); i++) {
             /* A peer that reads all memory would take the rest of the day. */
             if (t != &target_dormouse && sizes[i] > 512)
@@ -138,38 +194,6 @@ void cases_clones(const struct plan *p)
     if ((p->quick && !p->only) || !wanted(p, "clones"))
         return;
     rec_compared("clones");
-    for (unsigned k = 0; k < p->ntargets; k++)
+    for (unsigned k = 0; k < p->ntargets && p->targets[k]->save; k++)
         clones(p->targets[k], p->targets[k] == &target_dormouse ? CLONES_MAX : 10);
-}
-
-/* ---- the guest's disk ---- */
-
-static void disk_lines(const struct target *t, const char *text)
-{
-    for (const char *p = text; (p = strstr(p, "result ")); p++) {
-        char what[16], params[96];
-        unsigned long long amount, ns;
-        if (sscanf(p, "result %15s %llu in %llu ns", what, &amount, &ns) != 3)
-            continue;
-        snprintf(params, sizeof params, "{\"op\":\"%s\",\"amount\":%llu}", what, amount);
-        rec("guest-disk", params, "time", "ms", t->name, MS(ns));
-    }
-}
-
-void cases_disk(const struct plan *p)
-{
-    static struct inst in;
-    if (!wanted(p, "guest-disk"))
-        return;
-    rec_compared("guest-disk");
-    for (unsigned k = 0; k < p->ntargets; k++) {
-        const struct target *t = p->targets[k];
-        struct spec s = spec_for(t, "bench=disk");
-        uint64_t ready;
-        if (t->boot(&in, &s, &ready) && console_shows(&in, "finished"))
-            disk_lines(t, in.text);
-        else
-            complain("%s: no figures of the disk: %s", t->name, in.text);
-        t->stop(&in);
-    }
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* What all monitors need: a console to read, a tap, a disk, an end. */
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/if.h>
@@ -18,6 +19,7 @@
 
 #define LIMIT_MS   120000
 #define VNET_HDR   12
+#define HOST_IP    "10.8.0.1" /* the guest knows it */
 #define DISK_BYTES (64ll << 20)
 
 struct setup setup;
@@ -46,42 +48,69 @@ bool console_open(struct inst *in, int *ret_theirs)
     return true;
 }
 
+bool console_more(struct inst *in)
+{
+    if (in->len == sizeof in->text - 1)
+        in->len = 0;
+    ssize_t n = read(in->console, in->text + in->len, sizeof in->text - 1 - in->len);
+    if (n <= 0)
+        return false;
+    in->len += (size_t)n;
+    in->text[in->len] = '\0';
+    return true;
+}
+
 bool console_shows(struct inst *in, const char *what)
 {
     in->len = 0;
     for (;;) {
         struct pollfd p = {.fd = in->console, .events = POLLIN};
-        if (poll(&p, 1, LIMIT_MS) != 1)
+        if (poll(&p, 1, LIMIT_MS) != 1 || !console_more(in))
             return false;
-        if (in->len == sizeof in->text - 1)
-            in->len = 0;
-        ssize_t n = read(in->console, in->text + in->len, sizeof in->text - 1 - in->len);
-        if (n <= 0)
-            return false;
-        in->len += (size_t)n;
-        in->text[in->len] = '\0';
         if (strstr(in->text, what))
             return true;
     }
 }
 
+/* The host's side of the guest's network. */
+static bool give_address(int sock, const char *name)
+{
+    struct ifreq ifr = {.ifr_flags = 0};
+    struct sockaddr_in at = {.sin_family = AF_INET};
+    memcpy(ifr.ifr_name, name, sizeof ifr.ifr_name);
+    inet_pton(AF_INET, HOST_IP, &at.sin_addr);
+    memcpy(&ifr.ifr_addr, &at, sizeof at);
+    if (ioctl(sock, SIOCSIFADDR, &ifr) < 0)
+        return false;
+    inet_pton(AF_INET, "255.255.255.0", &at.sin_addr);
+    memcpy(&ifr.ifr_netmask, &at, sizeof at);
+    return ioctl(sock, SIOCSIFNETMASK, &ifr) == 0;
+}
+
+bool tap_up(const char *name, bool address)
+{
+    struct ifreq up = {.ifr_flags = (short)(address ? IFF_UP : IFF_UP | IFF_NOARP)};
+    snprintf(up.ifr_name, sizeof up.ifr_name, "%s", name);
+    int sock = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (sock < 0)
+        return false;
+    bool ok =
+        (!address || give_address(sock, up.ifr_name)) && ioctl(sock, SIOCSIFFLAGS, &up) == 0;
+    close(sock);
+    return ok;
+}
+
 /* Removed with its last descriptor. */
-int tap_make(void)
+int tap_make(const struct spec *s)
 {
     int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK), size = VNET_HDR;
     struct ifreq ifr = {.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR};
     snprintf(ifr.ifr_name, sizeof ifr.ifr_name, "bench%d", setup.tap_seq++ % 10000);
-    if (fd < 0 || ioctl(fd, TUNSETIFF, &ifr) < 0 || ioctl(fd, TUNSETVNETHDRSZ, &size) < 0) {
+    if (fd < 0 || ioctl(fd, TUNSETIFF, &ifr) < 0 || ioctl(fd, TUNSETVNETHDRSZ, &size) < 0 ||
+        !tap_up(ifr.ifr_name, s->address)) {
         if (fd >= 0)
             close(fd);
         return -1;
-    }
-    int sock = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    struct ifreq up = {.ifr_flags = IFF_UP | IFF_NOARP};
-    memcpy(up.ifr_name, ifr.ifr_name, sizeof up.ifr_name);
-    if (sock >= 0) {
-        ioctl(sock, SIOCSIFFLAGS, &up);
-        close(sock);
     }
     return fd;
 }

@@ -17,6 +17,7 @@
 #define KINDS_MAX   128
 #define THREADS_MAX 32
 #define PROBES      200
+#define LOOPS       500
 #define KINDS_SHOWN 12 /* in the results; the rest is small */
 
 struct kind {
@@ -269,14 +270,60 @@ void cases_timeline(const struct plan *p)
     printf("# a call that is seen takes %.0f ns more\n", event_ns);
     for (unsigned k = 0; k < p->ntargets; k++) {
         const struct target *t = p->targets[k];
-        struct spec spin = spec_for(t, "bench=spin");
-        image_name(t, "spin", image);
-        if (access(image, R_OK) < 0 && !make_image(t, &spin, "spin", NULL, false))
+        struct spec doze = spec_for(t, "bench=doze");
+        image_name(t, "doze", image);
+        if (!t->save)
+            continue;
+        if (access(image, R_OK) < 0 && !make_image(t, &doze, "doze", NULL, false))
             continue;
         /* The way of a peer without its pool is too long for the kernel's buffer. */
         for (enum mode mode = t == &target_dormouse ? UNPOOLED : POOLED; mode < MODES; mode++) {
             one(t, mode, image, event_ns, false);
             one(t, mode, image, event_ns, true);
+        }
+    }
+}
+
+/* ---- for tools/restore-trace.sh ---- */
+
+/* An instruction that does nothing, and that the emulator's plugin waits for. */
+static void mark(void)
+{
+    __asm__ volatile("hint #96" ::: "memory");
+}
+
+static void traced(enum mode mode, const char *image, unsigned times, unsigned marked)
+{
+    static struct inst in;
+    const struct target *t = &target_dormouse;
+    struct spec s = spec_for(t, "");
+    for (unsigned i = 0; i < times; i++) {
+        bool ok = mode == UNPOOLED || t->embryo(&in, &s);
+        if (i >= marked)
+            mark();
+        if (mode == UNPOOLED)
+            ok = t->embryo(&in, &s);
+        ok = ok && t->restore(&in, &s, image, NULL) && console_shows(&in, ".");
+        if (!ok)
+            complain("nothing to trace");
+        t->stop(&in);
+    }
+}
+
+void cases_trace(const struct plan *p)
+{
+    static const char *const names[][MODES] = {
+        {"restore-trace-unpooled", "restore-trace-pooled"},
+        {"restore-loop-unpooled", "restore-loop-pooled"}};
+    struct spec doze = spec_for(&target_dormouse, "bench=doze");
+    char image[256];
+    for (enum mode mode = 0; mode < MODES; mode++) {
+        for (unsigned loop = 0; loop < 2 && p->only; loop++) {
+            if (!wanted(p, names[loop][mode]) ||
+                !make_image(&target_dormouse, &doze, "trace", NULL, false))
+                continue;
+            image_name(&target_dormouse, "trace", image);
+            traced(mode, image, loop ? LOOPS : 3, 2);
         }
     }
 }

@@ -223,13 +223,22 @@ bool guest_boot(struct guest *g, const struct setup *s, const struct disk *disks
     return run(g, CTL_BOOT, &m, fds, nfds);
 }
 
+bool guest_embryo(struct guest *g, const struct setup *s)
+{
+    return begin(g, s);
+}
+
 bool guest_restore(struct guest *g, const struct setup *s, const struct disk *disks, unsigned n,
                    const char *image, const char *session)
 {
+    return begin(g, s) && guest_load(g, s, disks, n, image, session);
+}
+
+bool guest_load(struct guest *g, const struct setup *s, const struct disk *disks, unsigned n,
+                const char *image, const char *session)
+{
     int fds[8];
     size_t nfds = 1;
-    if (!begin(g, s))
-        return false;
     fds[0] = console_pipe(g);
     fds[nfds++] = open(image, O_RDONLY | O_CLOEXEC);
     if (session)

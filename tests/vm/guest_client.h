@@ -58,6 +58,10 @@ int make_tap(uint8_t mac[6]);
 bool guest_boot(struct guest *g, const struct setup *s, const struct disk *disks, unsigned n);
 bool guest_restore(struct guest *g, const struct setup *s, const struct disk *disks, unsigned n,
                    const char *image, const char *session);
+/* The same in two steps: a VMM that waits, and what it is to become. */
+bool guest_embryo(struct guest *g, const struct setup *s);
+bool guest_load(struct guest *g, const struct setup *s, const struct disk *disks, unsigned n,
+                const char *image, const char *session);
 /* One order to the VMM; 0 or errno. */
 int guest_order(struct guest *g, uint32_t type, const void *body, size_t len, int fd);
 /* Pauses and saves to `path`. */
