@@ -82,15 +82,14 @@ static void lines(const struct target *t, const char *name, const char *text)
     for (const char *p = text; (p = strstr(p, "result ")); p++) {
         char what[16], unit[16], params[96];
         unsigned long long amount, ns;
-        if (sscanf(p, "result %15s %llu %15s in %llu ns", what, &amount, unit, &ns) != 4)
+        if (sscanf(p, "result %15s %llu %15s in %llu ns", what, &amount, unit, &ns) != 4 ||
+            strcmp(what, "warm-up") == 0)
             continue;
         snprintf(params, sizeof params, "{\"op\":\"%s\",\"%s\":%llu}", what, unit, amount);
         rec(name, params, "time", "ms", t->name, MS(ns));
         if (strcmp(unit, "bytes") == 0 && ns > 0)
             rec(name, params, "bytes-per-us", "B/us", t->name,
                 (double)amount / ((double)ns / 1e3));
-        else if (amount > 0)
-            rec(name, params, "each", "ms", t->name, MS(ns) / (double)amount);
     }
 }
 

@@ -21,7 +21,7 @@ if [ "$NATIVE" = 0 ]; then
     QUICK=$(word quick) ONLY=$(word only) CLOCK=$(word clock)
     mkdir -p "$BENCH_PEERS" "$BENCH_WORK"
 fi
-mountpoint -q /sys/kernel/tracing || mount -t tracefs none /sys/kernel/tracing
+[ -d /sys/kernel/tracing/events ] || mount -t tracefs none /sys/kernel/tracing
 # In memory: the time that storage takes would be the emulating machine's.
 mount -t tmpfs -o size=75% none "$BENCH_WORK"
 export QUICK="${QUICK:-0}" ONLY="${ONLY:-}" CLOCK="${CLOCK:-wall}"
