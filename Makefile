@@ -45,7 +45,7 @@ API :=  \
 	edge_head edge_pump events exchange fleet fleet_addr fleet_build fleet_guest fleet_host fleet_idle fleet_image \
 	fleet_info fleet_io fleet_jobs fleet_open fleet_run fleet_stream front fsm guest_link guest_talk http1 http1_write \
 	jsonw keys mbed metrics netlink nft op ops_connector ops_exec ops_ext ops_file ops_image ops_key ops_managed ops_microvm ops_run ops_tag \
-	ops_token ops_version ops_watch page parent parent_spawn pool reconcile role route s3 s3_body \
+	ops_token ops_update ops_version ops_watch page parent parent_spawn pool reconcile role route s3 s3_body \
 	s3_chunked s3_list s3_multi s3_object s3_xml seal server shapes sigv4 sigv4_canon sigv4_sign \
 	siphash snapfiles store_image store_misc store_schema store_sqlite store_vm tls token urlenc uuid validate vmm zip
 
@@ -81,7 +81,7 @@ TESTED_GUEST := inflate zip glob users text util req
 # of their own.
 UNIT := \
 	arn artifacts bench_peers blk_crash cli_pack cli_text config crc32c devstate dockerfile fsm gdb_packet glob \
-	guest_link guest_zip http http_status inflate ops ops_ext ops_guest ops_key ops_vm overlay page pagewalk ring \
+	guest_link guest_zip http http_status inflate ops ops_ext ops_guest ops_key ops_update ops_vm overlay page pagewalk ring \
 	s3_chunked sigv4 sigv4_sign snapfile snapfile_delta snapfile_devices snapfile_forgery \
 	snapfile_old snapfile_power snapfile_seal snapfile_tools store text tls tlv token users validate \
 	virtio_blk virtio_misc virtio_mmio virtio_net virtio_vsock virtq watch zip

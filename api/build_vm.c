@@ -422,7 +422,7 @@ int build_snapshot(struct build *b, struct err *e)
         r = start_app(b, e);
     if (r == 0)
         r = b->config.hooks[IMAGE_HOOK_READY].enabled
-                ? guest_hook(b->vmm, &b->config, IMAGE_HOOK_READY, NULL, NULL, e)
+                ? guest_hook(b->vmm, &b->config, IMAGE_HOOK_READY, NULL, NULL, NULL, e)
                 : wait_listen(b, e);
     if (r < 0 && b->vmm && b->vmm->app_ended)
         r = app_gone(b, e);
@@ -477,7 +477,7 @@ int build_validate(struct build *b, struct err *e)
         r = guest_restored(b->f, b->vmm, NULL, b->ip, true, "validate", e);
     b->code = NULL;
     if (r == 0)
-        r = guest_hook(b->vmm, &b->config, IMAGE_HOOK_VALIDATE, NULL, NULL, e);
+        r = guest_hook(b->vmm, &b->config, IMAGE_HOOK_VALIDATE, NULL, NULL, NULL, e);
     if (r < 0 && b->vmm && b->vmm->app_ended)
         r = app_gone(b, e);
     build_stop(b);

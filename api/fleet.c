@@ -144,6 +144,8 @@ static int refused(const struct fvm *vm, enum vm_event ev, struct err *e)
 /* With vm->lock. */
 static void tell_state(const struct fvm *vm)
 {
+    if (vm->state == VM_RESUMING) /* to others it sleeps until it is awake */
+        return;
     const struct event x = {.type = "microvm",
                             .id = vm->row.id,
                             .image = vm->row.image,
@@ -292,6 +294,7 @@ int fleet_run(struct fleet *f, const char *vm_id, struct err *e)
         fleet_vm_put(f, vm);
         return r;
     }
+    tell_state(vm);
     job_push(f, JOB_START, vm, NULL, 0); /* takes our reference */
     return 0;
 }

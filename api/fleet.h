@@ -61,6 +61,8 @@ int fleet_run(struct fleet *f, const char *vm_id, struct err *e);
 /* Wait until done. -EINVAL with a sentence when the state does not allow it. */
 int fleet_suspend(struct fleet *f, const char *vm_id, struct err *e);
 int fleet_resume(struct fleet *f, const char *vm_id, struct err *e);
+/* The row's idle policy and duration count from now on. */
+void fleet_policy(struct fleet *f, const struct store_vm *row);
 int fleet_terminate(struct fleet *f, const char *vm_id, struct err *e);
 
 /* For the endpoint proxy: finds the microVM by its endpoint label, wakes it when its idle

@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <jansson.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -245,7 +246,7 @@ static int hook_failed(enum image_hook_id hook, const struct image_config *c,
 }
 
 int guest_hook(struct vmm *v, const struct image_config *c, enum image_hook_id hook,
-               const char *vm_id, const char *payload, struct err *e)
+               const char *vm_id, const char *payload, const char *env, struct err *e)
 {
     const struct image_hook *h = &c->hooks[hook];
     if (!h->enabled)
@@ -259,6 +260,10 @@ int guest_hook(struct vmm *v, const struct image_config *c, enum image_hook_id h
         jsonw_kstr(&jw, "microvmId", vm_id);
         if (payload)
             jsonw_kstr(&jw, "runHookPayload", payload);
+        if (env) {
+            jsonw_key(&jw, "environmentVariables");
+            jsonw_raw(&jw, env);
+        }
         jsonw_close(&jw, '}');
         cap += json.len;
     }
@@ -294,4 +299,66 @@ int guest_hook(struct vmm *v, const struct image_config *c, enum image_hook_id h
     if (reply.num && reply.outcome == GP_HOOK_OK)
         reply.outcome = GP_HOOK_PROTOCOL;
     return hook_failed(hook, c, &reply, e);
+}
+
+/* ---- the environment of one microVM ---- */
+
+/* For a shell: KEY='value', quotes in it as '\''. */
+static void add_variable(struct buf *b, const char *key, const char *value)
+{
+    buf_printf(b, "%s='", key);
+    for (; *value; value++) {
+        if (*value == '\'')
+            buf_str(b, "'\\''");
+        else
+            buf_add(b, value, 1);
+    }
+    buf_str(b, "'\n");
+}
+
+static int put_file(struct glink *g, const char *path, const struct buf *text,
+                    uint64_t deadline, struct err *e)
+{
+    uint8_t space[4096 + 64];
+    struct tlv_writer w = tlv_writer_init(space, 512);
+    tlv_put_str(&w, GP_T_PATH, path);
+    tlv_put_u32(&w, GP_T_MODE, 0644);
+    int r = glink_send(g, GP_FILE_WRITE, 1, w.p, w.len, deadline);
+    for (size_t at = 0; r == 0 && at < text->len; at += 4096) {
+        w = tlv_writer_init(space, sizeof space);
+        tlv_put_bytes(&w, GP_T_DATA, text->data + at, MIN(text->len - at, 4096u));
+        r = glink_send(g, GP_STDIN, 1, w.p, w.len, deadline);
+    }
+    explicit_bzero(space, sizeof space);
+    w = tlv_writer_init(space, sizeof space);
+    if (r < 0)
+        return err_sys(e, -r, "write '%s' in the guest", path);
+    r = guest_stream_begin(g, GP_STDIN, &w, deadline, e); /* the end, and its answer */
+    return r < 0 ? err_wrap(e, "write '%s' in the guest", path) : 0;
+}
+
+int guest_environment(struct vmm *v, const char *env, struct err *e)
+{
+    AUTO_CLOSE int ours = -1, theirs = -1;
+    AUTO(buf_free) struct buf text = BUF_INIT;
+    const struct ctl_vsock open = {.port = GP_PORT_STREAM};
+    uint64_t deadline = deadline_ms(RESTORE_LIMIT_MS);
+    const char *key;
+    json_t *value, *all = json_loads(env, 0, NULL);
+    json_object_foreach(all, key, value) add_variable(&text, key, json_string_value(value));
+    json_decref(all);
+    int pair[2];
+    if (!all || text.bad)
+        return err_set(e, EINVAL, "the microVM's environment cannot be read");
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
+        return err_sys(e, errno, "open a stream to the guest");
+    ours = pair[0];
+    theirs = pair[1];
+    int r = vmm_call(v, CTL_VSOCK_OPEN, &open, sizeof open, &theirs, 1, deadline, NULL, e);
+    struct glink g = {.fd = ours};
+    if (r == 0)
+        r = put_file(&g, "/run/dormouse/environment", &text, deadline, e);
+    explicit_bzero(text.data, text.len);
+    free(g.in);
+    return r;
 }

@@ -65,6 +65,22 @@ void fleet_timer_update(struct fleet *f, const struct fvm *vm)
     pthread_mutex_unlock(&f->jlock);
 }
 
+void fleet_policy(struct fleet *f, const struct store_vm *row)
+{
+    struct fvm *vm = fleet_vm_find(f, row->id);
+    if (!vm)
+        return;
+    pthread_mutex_lock(&vm->lock);
+    vm->row.has_idle = row->has_idle;
+    vm->row.auto_resume = row->auto_resume;
+    vm->row.idle_seconds = row->idle_seconds;
+    vm->row.suspended_seconds = row->suspended_seconds;
+    vm->row.max_seconds = row->max_seconds;
+    fleet_timer_update(f, vm);
+    pthread_mutex_unlock(&vm->lock);
+    fleet_vm_put(f, vm);
+}
+
 /* Hands everything that is due to the workers; returns when to look again. */
 static uint64_t scan(struct fleet *f)
 {

@@ -189,7 +189,9 @@ int guest_net(struct fleet *f, struct vmm *v, uint32_t ip, const char *hostname,
 int guest_freeze(struct vmm *v, bool image, struct err *e);
 /* 0 when the application answered 200, else the sentence for stateReason is in e. */
 int guest_hook(struct vmm *v, const struct image_config *c, enum image_hook_id hook,
-               const char *vm_id, const char *payload, struct err *e);
+               const char *vm_id, const char *payload, const char *env, struct err *e);
+/* The variables of one microVM, a JSON object, as a file that a shell can read. */
+int guest_environment(struct vmm *v, const char *env, struct err *e);
 void iso_duration(uint32_t seconds, char *ret, size_t cap);
 /* Restores a process into a machine: image layers, optional session layer and disk. */
 struct restore_fds {

@@ -237,10 +237,12 @@ static int start(struct fleet *f, struct fvm *vm, struct phases *ph, struct err 
         r = guest_restored(f, vm->vmm, vm, vm->ip, true, vm->row.id, e);
     ph->guest = now_ns();
     gate_leave(f);
+    if (r == 0 && vm->row.env)
+        r = guest_environment(vm->vmm, vm->row.env, e);
     if (r < 0)
         return r;
     if ((r = guest_hook(vm->vmm, &vm->image->config, IMAGE_HOOK_RUN, vm->row.id,
-                        vm->row.payload, e)) < 0)
+                        vm->row.payload, vm->row.env, e)) < 0)
         return r;
     ph->hook = now_ns();
     return now_running(f, vm, EV_STARTED, e);
@@ -318,7 +320,7 @@ int vm_suspend(struct fleet *f, struct fvm *vm, struct err *e)
     struct ctl_saved saved = {.file_bytes = 0};
     uint64_t begin = now_ns();
     fleet_io_detach(f->io, v);
-    int r = guest_hook(v, &vm->image->config, IMAGE_HOOK_SUSPEND, vm->row.id, NULL, e);
+    int r = guest_hook(v, &vm->image->config, IMAGE_HOOK_SUSPEND, vm->row.id, NULL, NULL, e);
     uint64_t hook = now_ns();
     bool frozen = r == 0;
     if (r == 0)
@@ -437,7 +439,8 @@ int vm_resume(struct fleet *f, struct fvm *vm, bool wait, struct err *e)
         gate_leave(f);
     }
     if (r == 0) {
-        r = guest_hook(vm->vmm, &vm->image->config, IMAGE_HOOK_RESUME, vm->row.id, NULL, e);
+        r = guest_hook(vm->vmm, &vm->image->config, IMAGE_HOOK_RESUME, vm->row.id, NULL, NULL,
+                       e);
         refused = r < 0;
     }
     ph.hook = now_ns();
@@ -496,7 +499,7 @@ void vm_terminate(struct fleet *f, struct fvm *vm, bool hook, const char *reason
     if (v && v->attached)
         fleet_io_detach(f->io, v);
     if (v && hook && !v->dead && !v->app_ended &&
-        guest_hook(v, &vm->image->config, IMAGE_HOOK_TERMINATE, vm->row.id, NULL, &e) < 0)
+        guest_hook(v, &vm->image->config, IMAGE_HOOK_TERMINATE, vm->row.id, NULL, NULL, &e) < 0)
         applog_say(&vm->log, "%s", e.msg);
     drop_process(f, vm);
     if (vm_open_dir(f, vm, &e) == 0) {

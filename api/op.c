@@ -165,9 +165,12 @@ int op_token_known(struct op *o, struct store_client_token *t)
     if (r < 0)
         return op_fail_store(o, &e);
     if (strcmp(old.request_hash, t->request_hash) != 0)
-        return op_fail_about(
-            o, o->route->input == SHAPE_in_RunMicrovm ? "microvm" : "microvm-image",
-            old.resource, TEXT_TOKEN_CONFLICT);
+        return op_fail_about(o,
+                             o->route->input == SHAPE_in_RunMicrovm ||
+                                     o->route->input == SHAPE_in_RunMicrovmWith
+                                 ? "microvm"
+                                 : "microvm-image",
+                             old.resource, TEXT_TOKEN_CONFLICT);
     *t = old;
     return 1;
 }

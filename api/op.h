@@ -113,6 +113,11 @@ void write_version(struct op *o, const struct store_version *v);            /* o
 int reset_latest_active(struct op *o, struct store_image *i);               /* ops_version.c */
 int newest_active(struct op *o, const char *image, struct store_version *); /* ops_version.c */
 void write_microvm(struct op *o, const struct store_vm *vm);                /* ops_microvm.c */
+/* Name and tags, which the service's own answers do not have. */
+void write_extras(struct op *o, const struct store_vm *vm); /* ops_microvm.c */
+/* maximumDurationInSeconds and idlePolicy of the request, into the row (ops_run.c). */
+int run_duration(struct op *o, struct store_vm *vm);
+void run_idle(struct op *o, struct store_vm *vm);
 /* Checks the list of connectors, or takes the default, as JSON text (malloc'd). */
 int connectors_read(struct op *o, const char *member, bool ingress, char **ret);
 /* What the connectors of a microVM let in. */

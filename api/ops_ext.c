@@ -125,6 +125,7 @@ int op_GetMicrovmDetails(struct op *o)
     fleet_vm_info(o->api->fleet, &vm, &info);
     jsonw_open(w, '{');
     write_microvm(o, &vm);
+    write_extras(o, &vm);
     jsonw_ku64(w, "generation", vm.generation);
     if (info.memory_bytes) {
         jsonw_ku64(w, "vcpus", info.vcpus);

@@ -59,6 +59,13 @@ void write_microvm(struct op *o, const struct store_vm *vm)
     }
 }
 
+void write_extras(struct op *o, const struct store_vm *vm)
+{
+    jsonw_kstr_opt(&o->w, "name", vm->name);
+    jsonw_key(&o->w, "tags");
+    jsonw_raw(&o->w, vm->tags ? vm->tags : "{}");
+}
+
 int op_GetMicrovm(struct op *o)
 {
     AUTO(store_vm_free) struct store_vm vm = {.row = 0};

@@ -13,12 +13,14 @@
 #include "op.h"
 #include "uuid.h"
 
+#define ENVIRONMENT_MAX 65536u /* as JSON: it goes to the guest as one message */
+
 static uint32_t longest(const struct op *o)
 {
     return o->api->max_duration_s ? o->api->max_duration_s : DEFAULT_DURATION_S;
 }
 
-static int read_duration(struct op *o, struct store_vm *vm)
+int run_duration(struct op *o, struct store_vm *vm)
 {
     const json_t *d = json_object_get(o->in, "maximumDurationInSeconds");
     json_int_t n =
@@ -29,7 +31,7 @@ static int read_duration(struct op *o, struct store_vm *vm)
     return 0;
 }
 
-static void read_idle(struct op *o, struct store_vm *vm)
+void run_idle(struct op *o, struct store_vm *vm)
 {
     const json_t *idle = json_object_get(o->in, "idlePolicy");
     vm->has_idle = json_is_object(idle);
@@ -53,17 +55,44 @@ static int read_logging(struct op *o, struct store_vm *vm)
     return vm->logging ? 0 : op_fail(o, TEXT_INTERNAL);
 }
 
+/* A JSON object of the request as text, NULL when it is not there or empty. */
+static int keep_object(struct op *o, const char *member, char **ret)
+{
+    const json_t *v = json_object_get(o->in, member);
+    if (json_object_size(v) == 0)
+        return 0;
+    *ret = json_dumps(v, JSON_COMPACT | JSON_SORT_KEYS);
+    return *ret ? 0 : op_fail(o, TEXT_INTERNAL);
+}
+
+/* What only the extension has. */
+static int read_extras(struct op *o, struct store_vm *vm)
+{
+    const char *name = op_str(o, "name");
+    const json_t *tags = json_object_get(o->in, "tags");
+    snprintf(vm->name, sizeof vm->name, "%s", name ? name : "");
+    if (tags && tags_check(o, tags) < 0)
+        return -1;
+    if (keep_object(o, "tags", &vm->tags) < 0)
+        return -1;
+    if (keep_object(o, "environmentVariables", &vm->env) < 0)
+        return -1;
+    return vm->env && strlen(vm->env) > ENVIRONMENT_MAX
+               ? op_fail(o, TEXT_ENVIRONMENT, ENVIRONMENT_MAX / 1024)
+               : 0;
+}
+
 /* All that does not need the state, in the order the service checks it. */
 static int read_request(struct op *o, struct store_vm *vm)
 {
     const char *role = op_str(o, "executionRoleArn"), *payload = op_str(o, "runHookPayload");
-    if (read_duration(o, vm) < 0 ||
+    if (run_duration(o, vm) < 0 ||
         op_image_name(o, op_str(o, "imageIdentifier"), SAY_MALFORMED, vm->image) < 0 ||
         connectors_read(o, "ingressNetworkConnectors", true, &vm->ingress) < 0 ||
         connectors_read(o, "egressNetworkConnectors", false, &vm->egress) < 0 ||
-        read_logging(o, vm) < 0)
+        read_logging(o, vm) < 0 || read_extras(o, vm) < 0)
         return -1;
-    read_idle(o, vm);
+    run_idle(o, vm);
     snprintf(vm->role_arn, sizeof vm->role_arn, "%s", role ? role : "");
     if (payload && *payload && !(vm->payload = strdup(payload)))
         return op_fail(o, TEXT_INTERNAL);
@@ -140,6 +169,8 @@ static int answer(struct op *o, const struct store_vm *vm)
 {
     jsonw_open(&o->w, '{');
     write_microvm(o, vm);
+    if (o->route->input != SHAPE_in_RunMicrovm)
+        write_extras(o, vm);
     jsonw_close(&o->w, '}');
     return 0;
 }
@@ -188,4 +219,10 @@ int op_RunMicrovm(struct op *o)
         return op_fail_fleet(o, vm.id, &e);
     }
     return answer(o, &vm);
+}
+
+/* The extension's members are in the input only when its shape has them. */
+int op_RunMicrovmWith(struct op *o)
+{
+    return op_RunMicrovm(o);
 }

@@ -97,7 +97,7 @@ void api_metrics(struct api *a, struct http_res *res)
     buf_str(b, "# HELP dormouse_microvms MicroVMs that have not ended, by state.\n"
                "# TYPE dormouse_microvms gauge\n");
     for (unsigned s = 0; s < VM_STATES; s++) {
-        if (s != VM_TERMINATED)
+        if (s != VM_TERMINATED && s != VM_RESUMING) /* counted among the suspended */
             buf_printf(b, "dormouse_microvms{state=\"%s\"} %u\n", fsm_name((enum vm_state)s),
                        info.states[s]);
     }

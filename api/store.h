@@ -112,6 +112,8 @@ struct store_vm {
     char *ingress, *egress;           /* JSON arrays of ARNs (malloc'd, may be NULL) */
     char *payload;                    /* runHookPayload (malloc'd, may be NULL); never logged */
     char *logging;                    /* JSON or NULL */
+    char name[NAME_CAP];              /* "" = none */
+    char *tags, *env;                 /* JSON objects or NULL; env is never logged */
 };
 void store_vm_free(struct store_vm *vm);
 int store_vm_add(struct store *s, struct store_vm *vm, struct err *e); /* sets row */
@@ -120,6 +122,8 @@ int store_vm_by_label(struct store *s, const char *label, struct store_vm *ret, 
 /* Writes state, reason, times, ip, generation. With `from` not NULL only when the stored
  * state is `from` (-ESTALE otherwise). */
 int store_vm_set(struct store *s, const struct store_vm *vm, const char *from, struct err *e);
+/* Writes idle policy, duration, name and tags of one that has not ended (-ESTALE). */
+int store_vm_update(struct store *s, const struct store_vm *vm, struct err *e);
 int store_vm_delete(struct store *s, const char *id, struct err *e); /* its tokens too */
 /* microVMs of an image (major 0: of all its versions) that are not TERMINATED. */
 int store_vm_count_live(struct store *s, const char *image, uint32_t major, uint64_t *ret,

@@ -48,6 +48,10 @@ const struct store_step store_steps[] = {
      " created_at REAL NOT NULL, PRIMARY KEY (token, operation)) STRICT, WITHOUT ROWID;"
      "CREATE INDEX client_token_resource ON client_token (resource);"
      "CREATE INDEX client_token_age ON client_token (created_at);"},
+    /* 2: what the extension of RunMicrovm keeps */
+    {"ALTER TABLE vm ADD COLUMN name TEXT NOT NULL DEFAULT '';"
+     "ALTER TABLE vm ADD COLUMN tags TEXT;"
+     "ALTER TABLE vm ADD COLUMN env TEXT;"},
 };
 const int store_nsteps = (int)ARRAY_LEN(store_steps);
 

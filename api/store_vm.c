@@ -12,11 +12,15 @@ void store_vm_free(struct store_vm *vm)
 {
     if (vm->payload)
         explicit_bzero(vm->payload, strlen(vm->payload));
+    if (vm->env)
+        explicit_bzero(vm->env, strlen(vm->env));
+    free(vm->tags);
+    free(vm->env);
     free(vm->ingress);
     free(vm->egress);
     free(vm->payload);
     free(vm->logging);
-    vm->ingress = vm->egress = vm->payload = vm->logging = NULL;
+    vm->ingress = vm->egress = vm->payload = vm->logging = vm->tags = vm->env = NULL;
 }
 
 static int read_vm(sqlite3_stmt *st, struct store_vm *vm, struct err *e)
@@ -47,6 +51,11 @@ static int read_vm(sqlite3_stmt *st, struct store_vm *vm, struct err *e)
         r = store_text_dup(st, 20, &vm->payload, e);
     if (r == 0)
         r = store_text_dup(st, 21, &vm->logging, e);
+    store_text(st, 22, vm->name, sizeof vm->name);
+    if (r == 0)
+        r = store_text_dup(st, 23, &vm->tags, e);
+    if (r == 0)
+        r = store_text_dup(st, 24, &vm->env, e);
     if (r < 0)
         store_vm_free(vm);
     return r;
@@ -79,6 +88,9 @@ int store_vm_add(struct store *s, struct store_vm *vm, struct err *e)
         store_bind_text(st, 19, vm->egress);
         store_bind_text(st, 20, vm->payload);
         store_bind_text(st, 21, vm->logging);
+        store_bind_text(st, 22, vm->name);
+        store_bind_text(st, 23, vm->tags);
+        store_bind_text(st, 24, vm->env);
         r = store_exec(&s->w, SQL_vm_add, st, NULL, e);
         if (r == 0)
             vm->row = (uint64_t)sqlite3_last_insert_rowid(s->w.db);
@@ -146,6 +158,28 @@ int store_vm_set(struct store *s, const struct store_vm *vm, const char *from, s
         sqlite3_bind_int64(st, 8, (sqlite3_int64)vm->generation);
         store_bind_text(st, 9, from);
         r = store_exec(&s->w, SQL_vm_set, st, &changes, e);
+    }
+    if (r == 0 && changes == 0)
+        r = explain_no_change(s, vm->id, e);
+    store_unlock(&s->w);
+    return r;
+}
+
+int store_vm_update(struct store *s, const struct store_vm *vm, struct err *e)
+{
+    pthread_mutex_lock(&s->w.lock);
+    sqlite3_stmt *st;
+    int changes = 0, r = store_stmt(&s->w, SQL_vm_update, &st, e);
+    if (r == 0) {
+        store_bind_text(st, 1, vm->id);
+        sqlite3_bind_int(st, 2, vm->has_idle);
+        sqlite3_bind_int(st, 3, vm->auto_resume);
+        sqlite3_bind_int64(st, 4, vm->idle_seconds);
+        sqlite3_bind_int64(st, 5, vm->suspended_seconds);
+        sqlite3_bind_int64(st, 6, vm->max_seconds);
+        store_bind_text(st, 7, vm->name);
+        store_bind_text(st, 8, vm->tags);
+        r = store_exec(&s->w, SQL_vm_update, st, &changes, e);
     }
     if (r == 0 && changes == 0)
         r = explain_no_change(s, vm->id, e);

@@ -36,6 +36,9 @@
     "ServiceQuotaExceededException", "There are %u access keys already; revoke those that " \
                                      "are not used"
 
+#define TEXT_ENVIRONMENT  "ValidationException", "environmentVariables take more than %u KiB"
+#define TEXT_ENDED        "ConflictException", "MicroVM %s cannot be updated while it is in state: %s"
+#define TEXT_IDLE_BOTH    "ValidationException", "Give idlePolicy or removeIdlePolicy, not both"
 #define TEXT_NOT_RUNNING  "ConflictException", "MicroVM %s is not running and cannot be woken"
 #define TEXT_GUEST_SILENT "ConflictException", "MicroVM %s did not answer in time"
 #define TEXT_GUEST_GONE \

@@ -22,7 +22,7 @@ struct fleet {
     bool build_fails;
     const char *log; /* path of the log of whatever is asked for, NULL: there is none */
     int stream;      /* what fleet_stream() gives; -1: it fails */
-    unsigned acquired;
+    unsigned acquired, policies, idle_seconds;
     unsigned builds, forgotten, runs, suspends, resumes, terminates;
 };
 
@@ -108,6 +108,12 @@ int fleet_terminate(struct fleet *f, const char *vm_id, struct err *e)
 {
     int r = fake_turn(f, &f->terminates, e);
     return r < 0 ? r : fake_move(f, vm_id, "TERMINATED", e);
+}
+
+void fleet_policy(struct fleet *f, const struct store_vm *row)
+{
+    f->policies++;
+    f->idle_seconds = row->has_idle ? row->idle_seconds : 0;
 }
 
 int fleet_log_open(struct fleet *f, const char *id, int *ret_fd, struct err *e)

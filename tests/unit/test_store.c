@@ -373,19 +373,20 @@ TEST(upgrade_leaves_a_backup)
     struct err e = ERR_INIT;
     CHECK(add_image(s, "box", &e) == 0);
     store_close(s);
-    const struct store_step steps[] = {store_steps[0],
-                                       {"CREATE TABLE more (a INTEGER) STRICT"}};
-    const struct store_step bad[] = {store_steps[0], {"CREATE TABLE image (a INTEGER)"}};
-    CHECK(store_nsteps == 1); /* else: name the backup by the real number of steps */
-    CHECK(store_open_steps(&s, path, bad, 2, &e) < 0);
-    CHECK(store_open_steps(&s, path, steps, 2, &e) == 0);
+    const struct store_step steps[] = {
+        store_steps[0], store_steps[1], {"CREATE TABLE more (a INTEGER) STRICT"}};
+    const struct store_step bad[] = {
+        store_steps[0], store_steps[1], {"CREATE TABLE image (a INTEGER)"}};
+    CHECK(store_nsteps == 2); /* else: name the backup by the real number of steps */
+    CHECK(store_open_steps(&s, path, bad, 3, &e) < 0);
+    CHECK(store_open_steps(&s, path, steps, 3, &e) == 0);
     struct store_image i;
     CHECK(store_image_get(s, "box", &i, &e) == 0);
     store_close(s);
     CHECK(store_open(&s, path, &e) == -EPROTO); /* the older program refuses, and says why */
-    CHECK(strstr(e.msg, "version 2") != NULL && e.hint[0] != '\0');
+    CHECK(strstr(e.msg, "version 3") != NULL && e.hint[0] != '\0');
     char copy[128];
-    snprintf(copy, sizeof copy, "%s.v1.bak", path);
+    snprintf(copy, sizeof copy, "%s.v2.bak", path);
     CHECK(store_open(&s, copy, &e) == 0);
     CHECK(store_image_get(s, "box", &i, &e) == 0);
     store_close(s);
