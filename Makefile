@@ -42,10 +42,10 @@ INIT :=  \
 API :=  \
 	api applog arn artifacts artifacts_read artifacts_write auth build_vm buildlog ca cgroup \
 	config config_json confine confine_calls conn digest dockerfile dockerfile_words durable edge \
-	edge_head edge_pump events exchange fleet fleet_addr fleet_build fleet_guest fleet_host fleet_idle fleet_image \
-	fleet_info fleet_io fleet_jobs fleet_open fleet_run fleet_stream front fsm guest_link guest_talk http1 http1_write \
+	edge_head edge_pump events exchange fleet fleet_addr fleet_adopt fleet_build fleet_guest fleet_host fleet_idle fleet_image \
+	fleet_info fleet_io fleet_jobs fleet_open fleet_run fleet_stream fleet_table front fsm guest_link guest_talk http1 http1_write \
 	jsonw keys mbed metrics netlink nft op ops_connector ops_exec ops_ext ops_file ops_image ops_key ops_managed ops_microvm ops_run ops_tag \
-	ops_token ops_update ops_version ops_watch page parent parent_spawn pool reconcile role route s3 s3_body \
+	ops_token ops_update ops_version ops_watch page parent parent_adopt parent_spawn pool reconcile role route s3 s3_body \
 	s3_chunked s3_list s3_multi s3_object s3_xml seal server shapes sigv4 sigv4_canon sigv4_sign \
 	siphash snapfiles store_image store_misc store_schema store_sqlite store_vm tls token urlenc uuid validate vmm zip
 
@@ -369,6 +369,12 @@ $(B)/vm/confine_drive: $(call objects,glibc,tests/vm/confine_drive.c api/confine
 	$(call say,LINK,"$(@F) (runs on arm64)")
 	@mkdir -p $(@D)
 	$(Q)$(CC_glibc) -static-pie $(LINK) -o $@ $^
+# The daemon under faults, with the command line tool's client in it.
+$(B)/vm/fault_drive: $(call objects,glibc,$(patsubst %,tests/vm/fault_%.c,drive host load) \
+		$(filter-out tools/cli/main.c,$(CLI_SRC)))
+	$(call say,LINK,"$(@F) (runs on arm64)")
+	@mkdir -p $(@D)
+	$(Q)$(CC_glibc) -static $(LINK) -o $@ $^ $(CLI_LIBS)
 # The hostile guest is a kernel of its own, without any library.
 HOSTILE := $(addprefix tests/guests/hostile_,start.S lib.c driver.c virtio.c devices.c cpu.c)
 BARE := -std=gnu17 $(WARN) -g -O2 -ffreestanding -fno-stack-protector -fno-pie -no-pie \
@@ -407,11 +413,18 @@ check-long: $(B)/appliance.stamp $(addprefix $(B)/vm/,guest_soak root.img)
 	@mkdir -p $(CHECK)
 	@tests/vm.sh soak
 
+FAULT_PARTS := $(B)/appliance.stamp $(B)/bases.stamp $(B)/vm/fault_drive $(B)/vm/payload
+## check-faults: the daemon killed at 200 moments (KILLS=, SEED=), full disks and other faults
+.PHONY: check-faults
+check-faults: $(FAULT_PARTS)
+	@mkdir -p $(CHECK)
+	@KILLS=$${KILLS:-200} tests/vm.sh faults
+
 ## check-e2e: the story, the API with the AWS SDK, the command line tool
 .PHONY: check-e2e
-check-e2e: $(B)/appliance.stamp $(B)/bases.stamp $(B)/native/dormouse
+check-e2e: $(B)/native/dormouse $(FAULT_PARTS)
 	@mkdir -p $(CHECK)
-	@tests/e2e.sh
+	@status=0; tests/e2e.sh || status=1; tests/vm.sh faults || status=1; exit $$status
 
 ## lint: formatting, include rules, shell checks
 .PHONY: lint

@@ -2,22 +2,25 @@
 /* Control groups; see cgroup.h. */
 #include "cgroup.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "../hypervisor/base/fd.h"
 #include "../hypervisor/base/mem.h"
 #include "../hypervisor/base/num.h"
 
 #define CGROUP_ROOT "/sys/fs/cgroup"
 /* Beyond guest memory: the monitor's own, page tables, and files it reads through. */
-#define HEADROOM (96ull << 20)
-#define PIDS_MAX 64
+#define HEADROOM    (96ull << 20)
+#define PIDS_MAX    64
+#define END_LIMIT_S 10
 
 static int put(int dir, const char *file, struct err *e, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));
@@ -89,24 +92,60 @@ int cgroup_remove(int root, uint32_t slot)
     return 0;
 }
 
-void cgroup_sweep(int root)
+/* How many processes are in it, and the first of them. */
+static unsigned processes(int dir, pid_t *ret_first)
 {
-    int copy = openat(root, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *dir = copy >= 0 ? fdopendir(copy) : NULL;
-    if (!dir) {
-        if (copy >= 0)
-            close(copy);
-        return;
+    AUTO_FREE char *text = NULL;
+    unsigned n = 0;
+    if (fd_read_file(dir, "cgroup.procs", 65536, &text, NULL, NULL) < 0)
+        return 0;
+    for (const char *at = text; *at; n++) {
+        size_t len = strcspn(at, "\n");
+        uint64_t pid;
+        if (n == 0 && parse_u64n(at, len, 1, INT32_MAX, &pid))
+            *ret_first = (pid_t)pid;
+        at += len + (at[len] == '\n');
     }
-    for (struct dirent *d; (d = readdir(dir));) {
-        uint64_t slot;
-        if (strncmp(d->d_name, "vm", 2) != 0 || !parse_u64(d->d_name + 2, 0, 65535, &slot))
-            continue;
-        AUTO_CLOSE int fd = openat(root, d->d_name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        if (fd >= 0)
-            put(fd, "cgroup.kill", NULL, "1");
-        /* A group whose last process is still going is taken over when its slot is used. */
-        unlinkat(root, d->d_name, AT_REMOVEDIR);
-    }
-    closedir(dir);
+    return n;
+}
+
+/* Reading it also arms its change for poll(). */
+static bool populated(int events)
+{
+    char text[128];
+    ssize_t n = pread(events, text, sizeof text - 1, 0);
+    text[n > 0 ? n : 0] = '\0';
+    return strstr(text, "populated 1") != NULL;
+}
+
+static int open_group(int root, uint32_t slot)
+{
+    char name[24];
+    snprintf(name, sizeof name, "vm%u", slot);
+    return openat(root, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+}
+
+pid_t cgroup_process(int root, uint32_t slot)
+{
+    pid_t pid = 0;
+    AUTO_CLOSE int dir = open_group(root, slot);
+    return dir >= 0 && processes(dir, &pid) == 1 ? pid : 0;
+}
+
+int cgroup_end(int root, uint32_t slot, unsigned *killed)
+{
+    pid_t pid;
+    AUTO_CLOSE int dir = open_group(root, slot);
+    if (dir < 0)
+        return -errno;
+    unsigned n = processes(dir, &pid);
+    *killed += n;
+    if (n)
+        put(dir, "cgroup.kill", NULL, "1");
+    /* A process that is ending is in no list any more, but still holds the group. */
+    AUTO_CLOSE int events = openat(dir, "cgroup.events", O_RDONLY | O_CLOEXEC);
+    struct pollfd pf = {.fd = events, .events = POLLPRI};
+    for (unsigned i = 0; i < END_LIMIT_S && populated(events); i++)
+        poll(&pf, 1, 1000);
+    return cgroup_remove(root, slot);
 }

@@ -7,6 +7,7 @@
 #define DORMOUSE_API_CGROUP_H
 
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "../hypervisor/base/err.h"
 
@@ -17,7 +18,10 @@ int cgroup_make(int root, uint32_t slot, uint64_t mem_bytes, uint32_t cpu_percen
                 struct err *e);
 /* -EBUSY while a process is in it; a group that is not there is no error. */
 int cgroup_remove(int root, uint32_t slot);
-/* Removes groups a crashed daemon left, killing what is in them. */
-void cgroup_sweep(int root);
+/* The one process in a slot's group; 0: none, or several. */
+pid_t cgroup_process(int root, uint32_t slot);
+/* Kills what is in a slot's group, waits for its end, removes it. -ENOENT when there is none;
+ * *killed grows by the processes. */
+int cgroup_end(int root, uint32_t slot, unsigned *killed);
 
 #endif

@@ -8,6 +8,7 @@
 #include <linux/capability.h>
 #include <linux/landlock.h>
 #include <sched.h>
+#include <signal.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -148,8 +149,10 @@ static int become(uint32_t uid, struct err *e)
         return err_sys(e, errno, "become user %u", uid);
     if (syscall(SYS_capset, &head, none) < 0)
         return err_sys(e, errno, "drop capabilities");
-    /* Changing the user had made it dumpable again. */
-    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
+    /* Changing the user had made it dumpable again, and it must not outlive the parent: the
+     * next one starts another. */
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0 ||
+        prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0)
         return err_sys(e, errno, "give up privileges for good");
     return 0;
 }

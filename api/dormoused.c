@@ -122,7 +122,7 @@ int main(int argc, char **argv)
         err_hint(&e, "its network-facing part gives up all privileges at once");
         return fail(&e);
     }
-    struct parent_config pc = {.vmm_path = c.vmm, .nft_path = c.nft};
+    struct parent_config pc = {.vmm_path = c.vmm, .nft_path = c.nft, .run_dir = c.run};
     if (c.tls_cert[0]) {
         pc.files[PRIV_TLS_CERT] = c.tls_cert;
         pc.files[PRIV_TLS_KEY] = c.tls_key;

@@ -236,6 +236,14 @@ static uint64_t available(struct fleet *f)
     return f->mem_available;
 }
 
+/* With f->lock. */
+static void count_in(struct fleet *f, struct fvm *vm)
+{
+    f->mem_live += (uint64_t)vm->image->config.mem_mib << 20;
+    f->live++;
+    vm->admitted = true;
+}
+
 int fleet_admit(struct fleet *f, struct fvm *vm, struct err *e)
 {
     uint64_t bytes = (uint64_t)vm->image->config.mem_mib << 20;
@@ -249,13 +257,19 @@ int fleet_admit(struct fleet *f, struct fvm *vm, struct err *e)
                         (unsigned long long)(f->mem_available >> 20));
         } else {
             f->mem_available -= ROOM_PER_START; /* until the next look at the host */
-            f->mem_live += bytes;
-            f->live++;
-            vm->admitted = true;
+            count_in(f, vm);
         }
     }
     pthread_mutex_unlock(&f->lock);
     return r;
+}
+
+void fleet_admit_anyhow(struct fleet *f, struct fvm *vm)
+{
+    pthread_mutex_lock(&f->lock);
+    if (!vm->admitted)
+        count_in(f, vm);
+    pthread_mutex_unlock(&f->lock);
 }
 
 void fleet_unadmit(struct fleet *f, struct fvm *vm)
@@ -379,6 +393,21 @@ int fleet_terminate(struct fleet *f, const char *vm_id, struct err *e)
     return r;
 }
 
+void fleet_state_now(struct fleet *f, struct store_vm *row)
+{
+    bool runs = strcmp(row->state, "RUNNING") == 0,
+         sleeps = strcmp(row->state, "SUSPENDED") == 0;
+    struct fvm *vm = runs || sleeps ? fleet_vm_find(f, row->id) : NULL;
+    if (!vm)
+        return;
+    pthread_mutex_lock(&vm->lock);
+    enum vm_state now = vm->state;
+    pthread_mutex_unlock(&vm->lock);
+    if (runs ? now == VM_SUSPENDING : now == VM_RUNNING)
+        snprintf(row->state, sizeof row->state, "%s", fsm_name(now));
+    fleet_vm_put(f, vm);
+}
+
 /* ---- the endpoint proxy ---- */
 
 /* With vm->lock: takes a request in, or says why not. 1: it has to be woken by the caller. */
@@ -457,6 +486,8 @@ void fleet_release(struct fleet *f, struct fleet_target *t)
     t->priv = NULL;
     pthread_mutex_lock(&vm->lock);
     vm->idle_since = now_ns();
+    if (vm->vmm)
+        table_idle(f, vm->vmm->slot, vm->idle_since);
     if (--vm->in_flight == 0)
         fleet_timer_update(f, vm);
     bool untold = vm->untold;

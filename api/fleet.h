@@ -29,6 +29,7 @@ struct fleet_host {
     struct seal *seal;           /* the key for seals, or NULL */
     uint32_t dns[FLEET_DNS_MAX]; /* host order */
     unsigned ndns;
+    char boot_id[40]; /* of the host: what is remembered of processes is void after another */
 };
 int fleet_host_open(struct fleet_host *h, const char *kernel, const char *initrd,
                     const char *snapshot_key, struct err *e);
@@ -64,6 +65,10 @@ int fleet_resume(struct fleet *f, const char *vm_id, struct err *e);
 /* The row's idle policy and duration count from now on. */
 void fleet_policy(struct fleet *f, const struct store_vm *row);
 int fleet_terminate(struct fleet *f, const char *vm_id, struct err *e);
+
+/* Makes a row's state what it is at this moment: SUSPENDING is never written down, and the row
+ * of one that was woken follows a little later. */
+void fleet_state_now(struct fleet *f, struct store_vm *vm);
 
 /* For the endpoint proxy: finds the microVM by its endpoint label, wakes it when its idle
  * policy says so (blocking until it runs), and counts the request as activity until

@@ -117,6 +117,11 @@ int guest_net(struct fleet *f, struct vmm *v, uint32_t ip, const char *hostname,
     return ask(v, GP_NET, &w, RESTORE_LIMIT_MS, "configure the guest's network", e);
 }
 
+int guest_thaw(struct vmm *v, struct err *e)
+{
+    return ask(v, GP_THAW, NULL, RESTORE_LIMIT_MS, "thaw the guest", e);
+}
+
 int guest_freeze(struct vmm *v, bool image, struct err *e)
 {
     uint8_t space[32];

@@ -50,6 +50,11 @@ int fleet_host_open(struct fleet_host *h, const char *kernel, const char *initrd
     h->meminfo = open("/proc/meminfo", O_RDONLY | O_CLOEXEC);
     if (h->meminfo < 0)
         return err_sys(e, errno, "open /proc/meminfo");
+    AUTO_FREE char *boot = NULL;
+    int r = fd_read_file(AT_FDCWD, "/proc/sys/kernel/random/boot_id", 64, &boot, NULL, NULL);
+    if (r < 0)
+        return err_sys(e, -r, "read the host's boot id");
+    memcpy(h->boot_id, boot, strnlen(boot, sizeof h->boot_id - 1));
     read_dns(h);
     return 0;
 }

@@ -117,8 +117,11 @@ static void on_parent_answer(struct fleet_io *io)
         return; /* PRIV_KILL, or nobody waits any more */
     const struct ctl_fail *f = msg_body(m, sizeof *f);
     q->failed = m->type != PRIV_DONE;
+    const struct priv_spawned *done = msg_body(m, sizeof *done);
     if (q->failed && f)
         q->fail = *f;
+    if (!q->failed && done)
+        q->slot = done->slot;
     q->pidfd = msg_take_fd(m, 0);
     q->tap = msg_take_fd(m, 1);
     q->done = true;
@@ -180,7 +183,7 @@ static int request_begin(struct fleet_io *io, struct io_request *q, uint32_t typ
                          const void *body, size_t len, const int *fds, size_t nfds,
                          struct err *e)
 {
-    *q = (struct io_request){.pidfd = -1, .tap = -1};
+    *q = (struct io_request){.pidfd = -1, .tap = -1, .slot = PRIV_SLOTS};
     pthread_mutex_lock(&io->plock);
     q->id = ++io->next_id;
     int r = io->parent_gone ? err_set(e, EPIPE, "the privileged parent is gone")
@@ -228,6 +231,27 @@ int fleet_io_spawn(struct fleet_io *io, const struct priv_spawn *s, int ctl, int
     *ret_pidfd = q.pidfd;
     *ret_tap = q.tap;
     return r;
+}
+
+int fleet_io_adopt(struct fleet_io *io, uint32_t from, uint32_t *ret_slot, int *ret_pidfd,
+                   int *ret_ctl, struct err *e)
+{
+    const struct priv_slot b = {.slot = from};
+    struct io_request q;
+    int r = request_begin(io, &q, PRIV_ADOPT, &b, sizeof b, NULL, 0, e);
+    if (r == 0)
+        r = request_end(io, &q, e);
+    if (r < 0)
+        return r;
+    *ret_slot = q.slot;
+    *ret_pidfd = q.pidfd;
+    *ret_ctl = q.tap;
+    if (q.slot < PRIV_SLOTS) {
+        pthread_mutex_lock(&io->plock);
+        io->slots[q.slot] = SLOT_USED;
+        pthread_mutex_unlock(&io->plock);
+    }
+    return 0;
 }
 
 int fleet_io_address_begin(struct fleet_io *io, struct io_request *q, uint32_t slot,

@@ -18,6 +18,7 @@ struct io_request { /* to the parent, waiting for its answer */
     bool done, failed;
     struct ctl_fail fail;
     int pidfd, tap;
+    uint32_t slot; /* of PRIV_SPAWN and PRIV_ADOPT */
 };
 
 /* lost_parent runs in the I/O thread when the parent's socket ends. */
@@ -39,6 +40,10 @@ unsigned fleet_io_slots_used(struct fleet_io *io); /* also those being cleaned u
 void fleet_io_slot_free(struct fleet_io *io, uint32_t slot);
 int fleet_io_spawn(struct fleet_io *io, const struct priv_spawn *s, int ctl, int *ret_pidfd,
                    int *ret_tap, struct err *e);
+/* The next slot the parent has in use, from `from` on, which is ours from now on; *ret_slot
+ * PRIV_SLOTS: there is none. *ret_ctl is -1 when its process has ended. */
+int fleet_io_adopt(struct fleet_io *io, uint32_t from, uint32_t *ret_slot, int *ret_pidfd,
+                   int *ret_ctl, struct err *e);
 /* Routes a guest's address to the slot; other work may be done between the two. end must be
  * called when begin returned 0. */
 int fleet_io_address_begin(struct fleet_io *io, struct io_request *q, uint32_t slot,

@@ -26,6 +26,10 @@ static void run_life(struct fleet *f, struct job *j)
         vm_start(f, vm); /* busy since it was made */
         fleet_end(vm);
         return;
+    case JOB_ADOPT:
+        vm_adopt(f, vm); /* busy since it was found */
+        fleet_end(vm);
+        return;
     case JOB_IDLE: {
         /* Somebody may have come since the timer fired, so look and take it in one step. */
         bool keep = vm->row.suspended_seconds > 0;

@@ -2,7 +2,6 @@
 /* Start and orderly end of the fleet; see fleet.h. */
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,8 +27,8 @@ static void host_size(struct fleet *f)
 static void lost_parent(void *ctx)
 {
     (void)ctx;
-    log_error("the privileged parent is gone: stopping");
-    kill(getpid(), SIGTERM);
+    log_error("the privileged parent is gone");
+    _exit(1); /* the microVMs go on; the next daemon takes them over */
 }
 
 static int open_all(struct fleet *f, struct err *e)
@@ -39,6 +38,8 @@ static int open_all(struct fleet *f, struct err *e)
         r = durable_dir(f->state_dir, "images", &f->images_dir, e);
     if (r == 0)
         r = durable_dir(f->state_dir, "vms", &f->vms_dir, e);
+    if (r == 0)
+        r = table_open(f, e);
     if (r < 0)
         return r;
     host_size(f);
@@ -79,6 +80,7 @@ int fleet_open(struct fleet **ret, const struct fleet_config *c, struct store *s
         f->seal = TAKE_PTR(c->host->seal);
         memcpy(f->dns, c->host->dns, sizeof f->dns);
         f->ndns = c->host->ndns;
+        memcpy(f->boot_id, c->host->boot_id, sizeof f->boot_id);
     }
     pthread_mutex_init(&f->lock, NULL);
     pthread_mutex_init(&f->gate_lock, NULL);
@@ -143,6 +145,7 @@ void fleet_close(struct fleet *f)
         while (f->by_id[b])
             fleet_vm_forget(f, f->by_id[b]);
     }
+    table_close(f);
     image_free_all(f);
     const int fds[] = {f->state_dir, f->images_dir, f->vms_dir,
                        f->kernel,    f->initrd,     f->meminfo};

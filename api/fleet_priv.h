@@ -87,7 +87,16 @@ struct fvm {
 
 /* ---- jobs --------------------------------------------------------------------- */
 
-enum job_kind { JOB_START, JOB_IDLE, JOB_EXPIRE, JOB_STALE, JOB_LOST, JOB_END, JOB_BUILD };
+enum job_kind {
+    JOB_START,
+    JOB_ADOPT,
+    JOB_IDLE,
+    JOB_EXPIRE,
+    JOB_STALE,
+    JOB_LOST,
+    JOB_END,
+    JOB_BUILD
+};
 
 struct job {
     struct job *next;
@@ -111,8 +120,12 @@ struct job_queue {
     unsigned threads, idle, max;
 };
 
+struct fleet_table; /* fleet_table.c */
+
 struct fleet {
     struct fleet_config c;
+    struct fleet_table *table;
+    char boot_id[40];
     struct store *store;
     struct artifacts *artifacts;
     struct fleet_io *io;
@@ -159,6 +172,7 @@ void fleet_vm_forget(struct fleet *f, struct fvm *vm); /* out of the tables */
 void fleet_vm_lost(void *ctx); /* from the I/O thread, ctx: struct fvm */
 /* -ENOSPC when the host cannot take one more; unadmit may be called at any time. */
 int fleet_admit(struct fleet *f, struct fvm *vm, struct err *e);
+void fleet_admit_anyhow(struct fleet *f, struct fvm *vm);
 void fleet_unadmit(struct fleet *f, struct fvm *vm);
 /* Waits until nobody is at work on it, asks the table, takes it. -EINVAL with a sentence. */
 int fleet_begin(struct fvm *vm, enum vm_event ev, struct err *e);
@@ -177,8 +191,12 @@ int vm_start(struct fleet *f, struct fvm *vm);
 int vm_suspend(struct fleet *f, struct fvm *vm, struct err *e);
 /* Without `wait` it returns as soon as the guest runs; its row follows. */
 int vm_resume(struct fleet *f, struct fvm *vm, bool wait, struct err *e);
-void vm_tell_resumed(struct fvm *vm); /* when nobody waits any more */
-void vm_settle(struct fvm *vm);       /* until its row is in the store */
+void vm_own_process(struct fvm *vm, struct vmm *v); /* as vm->vmm */
+void vm_write_running(struct fleet *f, struct fvm *vm);
+void vm_unuse_disk(struct fvm *vm); /* nothing ran: snapshot and disk belong together again */
+void vm_back_to_sleep(struct fleet *f, struct fvm *vm); /* a resume that never ran */
+void vm_tell_resumed(struct fvm *vm);                   /* when nobody waits any more */
+void vm_settle(struct fvm *vm);                         /* until its row is in the store */
 /* State must be one from which EV_TERMINATE leads on, or TERMINATING. */
 void vm_terminate(struct fleet *f, struct fvm *vm, bool hook, const char *reason);
 
@@ -186,6 +204,7 @@ void vm_terminate(struct fleet *f, struct fvm *vm, bool hook, const char *reason
 int guest_restored(struct fleet *f, struct vmm *v, const struct fvm *vm, uint32_t ip,
                    bool fresh, const char *name, struct err *e);
 int guest_net(struct fleet *f, struct vmm *v, uint32_t ip, const char *hostname, struct err *e);
+int guest_thaw(struct vmm *v, struct err *e);
 int guest_freeze(struct vmm *v, bool image, struct err *e);
 /* 0 when the application answered 200, else the sentence for stateReason is in e. */
 int guest_hook(struct vmm *v, const struct image_config *c, enum image_hook_id hook,
@@ -240,6 +259,40 @@ void build_cancel_all(struct fleet *f);
 /* The end of a build in the rows of version and image; reason NULL: it succeeded. */
 int fleet_build_result(struct fleet *f, struct store_version *v, const char *reason,
                        struct err *e);
+
+/* fleet_table.c: what of running microVMs survives a kill of this process */
+int table_open(struct fleet *f, struct err *e);
+void table_close(struct fleet *f);
+/* Before a machine is loaded in the slot, after, and when its process is being ended. */
+void table_begin(struct fleet *f, uint32_t slot, uint32_t ip, uint64_t generation);
+void table_loaded(struct fleet *f, uint32_t slot);
+void table_end(struct fleet *f, uint32_t slot);
+void table_idle(struct fleet *f, uint32_t slot, uint64_t since);
+void table_logged(struct fleet *f, uint32_t slot, uint64_t seq);
+struct table_entry {
+    uint32_t slot;
+    bool loaded; /* false: it was not loaded yet, unless its process is there */
+    uint64_t generation, idle_since, last_seq;
+};
+bool table_find(struct fleet *f, uint32_t ip, struct table_entry *ret);
+
+/* fleet_adopt.c */
+struct found { /* a slot in use at start */
+    uint32_t slot;
+    int ctl, pidfd; /* -1: its process has ended */
+    bool taken;
+};
+struct found_list {
+    struct found *v;
+    size_t n;
+};
+int adopt_list(struct fleet *f, struct found_list *l, struct err *e);
+struct found *adopt_find(struct found_list *l, uint32_t slot); /* or NULL */
+/* vm is VM_RUNNING, or VM_RESUMING when it may not have been told that it was restored. */
+int adopt_begin(struct fleet *f, struct fvm *vm, struct found *o, const struct table_entry *t);
+/* Ends the processes nobody took, frees the list; returns how many they were. */
+unsigned adopt_end(struct fleet *f, struct found_list *l);
+void vm_adopt(struct fleet *f, struct fvm *vm); /* JOB_ADOPT */
 
 /* reconcile.c */
 int fleet_reconcile(struct fleet *f, struct err *e);

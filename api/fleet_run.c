@@ -88,6 +88,13 @@ static int write_row(struct fleet *f, struct fvm *vm, enum vm_state state, struc
     return r;
 }
 
+void vm_write_running(struct fleet *f, struct fvm *vm)
+{
+    struct err e = ERR_INIT;
+    vm->row.suspended_at = 0;
+    write_row(f, vm, VM_RUNNING, &e);
+}
+
 /* ---- the process ---- */
 
 /* Machines that come up do nothing but use CPUs; more at once than those only make all of them
@@ -113,6 +120,17 @@ static void on_log(void *ctx, const struct gp_line *line)
 {
     struct fvm *vm = ctx;
     applog_line(&vm->log, line);
+    if (!line && vm->vmm)
+        table_logged(vm->f, vm->vmm->slot, vm->vmm->last_seq);
+}
+
+void vm_own_process(struct fvm *vm, struct vmm *v)
+{
+    v->on_log = on_log;
+    v->on_lost = fleet_vm_lost;
+    v->ctx = vm;
+    vm->vmm = v;
+    vm->lost_queued = false;
 }
 
 static int take_process(struct fleet *f, struct fvm *vm, struct io_request *address,
@@ -123,28 +141,32 @@ static int take_process(struct fleet *f, struct fvm *vm, struct io_request *addr
     if (r < 0)
         return r;
     ph->embryo = now_ns();
-    v->on_log = on_log;
-    v->on_lost = fleet_vm_lost;
-    v->ctx = vm;
+    table_begin(f, v->slot, vm->ip, vm->row.generation + 1);
     pthread_mutex_lock(&vm->lock);
     bool unwanted = vm->kill_wanted;
-    if (!unwanted) {
-        vm->vmm = v;
-        vm->lost_queued = false;
-    }
+    if (!unwanted)
+        vm_own_process(vm, v);
     pthread_mutex_unlock(&vm->lock);
     if (unwanted) {
+        table_end(f, v->slot);
         vmm_free(v);
         return err_set(e, ECANCELED, "terminated while it started");
     }
     return fleet_io_address_begin(f->io, address, v->slot, vm->ip, e);
 }
 
-/* Loads the machine while the parent routes its address. */
+/* Loads the machine while the parent routes its address. A session's disk is marked as used
+ * when the table says where, and right before the machine may run. */
 static int load_machine(struct fleet *f, struct fvm *vm, const struct restore_fds *rf,
                         struct io_request *address, struct err *e)
 {
-    int r = guest_load(vm->vmm, vm->image, rf, e);
+    int r = rf->session_mem < 0
+                ? 0
+                : snapfiles_use(&snap_io_host, rf->session_disk, vm->row.generation + 1, e);
+    if (r == 0)
+        r = guest_load(vm->vmm, vm->image, rf, e);
+    if (r == 0)
+        table_loaded(f, vm->vmm->slot);
     int ar = fleet_io_address_end(f->io, address, r == 0 ? e : NULL);
     return r < 0 ? r : ar;
 }
@@ -156,6 +178,8 @@ static void drop_process(struct fleet *f, struct fvm *vm)
     vm->vmm = NULL;
     pthread_mutex_unlock(&vm->lock);
     fleet_unadmit(f, vm);
+    if (v)
+        table_end(f, v->slot);
     vmm_free(v);
 }
 
@@ -203,6 +227,7 @@ static int now_running(struct fleet *f, struct fvm *vm, enum vm_event ev, struct
     pthread_mutex_lock(&vm->lock);
     bool unwanted = vm->kill_wanted;
     vm->idle_since = now_ns();
+    table_idle(f, v->slot, vm->idle_since);
     pthread_mutex_unlock(&vm->lock);
     if (unwanted)
         return err_set(e, ECANCELED, "terminated while it started");
@@ -386,8 +411,6 @@ static int load_session(struct fleet *f, struct fvm *vm, struct phases *ph, bool
     AUTO_CLOSE int console = open_console(vm, e);
     if (console < 0)
         return -e->num;
-    if (snapfiles_use(&snap_io_host, disk, vm->row.generation + 1, e) < 0)
-        return -e->num;
     struct io_request address;
     const struct restore_fds rf = {
         .console = console, .session_mem = mem, .session_disk = disk};
@@ -406,13 +429,20 @@ static int load_session(struct fleet *f, struct fvm *vm, struct phases *ph, bool
     return 0;
 }
 
-/* Nothing ran: the snapshot and the disk still belong together. */
-static void unuse_disk(struct fvm *vm)
+void vm_unuse_disk(struct fvm *vm)
 {
     struct err e = ERR_INIT;
     AUTO_CLOSE int disk = vm->dir < 0 ? -1 : openat(vm->dir, "disk.ovl", O_RDWR | O_CLOEXEC);
     if (disk >= 0 && snapfiles_use(&snap_io_host, disk, vm->row.generation, &e) < 0)
         log_err(LOG_WARN, &e, vm->row.id);
+}
+
+void vm_back_to_sleep(struct fleet *f, struct fvm *vm)
+{
+    drop_process(f, vm);
+    vm_unuse_disk(vm);
+    close_dir(vm);
+    fleet_step(vm, EV_RESUME_FAILED);
 }
 
 /* The application refused to continue: back to sleep with what it is now. */
@@ -478,7 +508,7 @@ int vm_resume(struct fleet *f, struct fvm *vm, bool wait, struct err *e)
     } else {
         drop_process(f, vm); /* sleep_again() has, a failed load has not */
         if (!ran)
-            unuse_disk(vm);
+            vm_unuse_disk(vm);
         applog_say(&vm->log, "resume failed: %s", e->msg);
         close_dir(vm);
         fleet_step(vm, EV_RESUME_FAILED);

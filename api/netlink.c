@@ -181,3 +181,16 @@ int tap_open(int netlink, uint32_t slot, int *ret_fd, int *ret_index, struct err
     *ret_fd = take_fd(&fd);
     return 0;
 }
+
+int tap_remove(int netlink, uint32_t slot)
+{
+    char name[IFNAMSIZ];
+    snprintf(name, sizeof name, "dm%u", slot);
+    int index = (int)if_nametoindex(name);
+    if (index == 0)
+        return -ENOENT;
+    struct batch b = {.len = 0};
+    struct ifinfomsg *link = begin(&b, RTM_DELLINK, 0, sizeof *link);
+    link->ifi_index = index;
+    return run(netlink, &b, "remove a network device", NULL);
+}

@@ -20,4 +20,7 @@ int tap_open(int netlink, uint32_t slot, int *ret_fd, int *ret_index, struct err
 /* Route to a guest's address through that tap, and a permanent neighbour. */
 int tap_address(int netlink, int index, uint32_t ip, struct err *e);
 
+/* A tap that a process which is gone left; -ENOENT when there is none. */
+int tap_remove(int netlink, uint32_t slot);
+
 #endif

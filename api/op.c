@@ -101,7 +101,10 @@ int op_microvm(struct op *o, struct store_vm *ret)
     int r = store_vm_get(o->api->store, id, ret, &e);
     if (r == -ENOENT)
         return op_fail_about(o, "microvm", text, TEXT_NO_MICROVM, text);
-    return r < 0 ? op_fail_store(o, &e) : 0;
+    if (r < 0)
+        return op_fail_store(o, &e);
+    fleet_state_now(o->api->fleet, ret);
+    return 0;
 }
 
 const char *op_managed_image(const struct op *o, const char *arn)

@@ -86,8 +86,10 @@ static bool list_microvm(void *ctx, const struct store_vm *vm)
     snprintf(position, sizeof position, "%" PRIu64, vm->row);
     if (!op_page_next(p, position))
         return false;
+    struct store_vm now = *vm; /* its texts stay the caller's */
+    fleet_state_now(p->o->api->fleet, &now);
     jsonw_open(&p->o->w, '{');
-    write_summary(p->o, vm);
+    write_summary(p->o, &now);
     jsonw_close(&p->o->w, '}');
     return true;
 }

@@ -3,7 +3,7 @@
  * The privileged parent; see parent.h. One loop over the api role's socket and
  * a signalfd. A slot's microVM is LIVE until its process was reaped.
  */
-#include "parent.h"
+#include "parent_priv.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -20,13 +20,10 @@
 
 #include "../hypervisor/base/log.h"
 #include "../hypervisor/base/mem.h"
-#include "../hypervisor/base/msg.h"
 #include "../hypervisor/ctl.h"
 #include "cgroup.h"
 #include "netlink.h"
 #include "nft.h"
-#include "parent_spawn.h"
-#include "priv.h"
 
 #define MEM_MAX     (64ull << 30)
 #define CPU_MAX     6400u
@@ -34,29 +31,7 @@
 #define PAUSE_MAX   5000
 #define REAP_LIMIT  10000 /* ms for killed microVMs to be gone */
 #define STABLE_SECS 60
-
-enum slot_state { SLOT_FREE, SLOT_LIVE, SLOT_DEAD };
-
-struct slot {
-    enum slot_state state;
-    pid_t pid;
-    int pidfd;
-    uint32_t release_id; /* PRIV_RELEASE that waits for the end, or 0 */
-    int tap_index;       /* 0: no tap */
-    uint32_t ip;         /* routed to it, or 0 */
-};
-
-struct parent {
-    const struct parent_config *c;
-    struct spawn_host host;
-    int sigfd, cgroup, netlink;
-    pid_t api; /* 0: none, or gone */
-    int api_status;
-    bool stopping; /* SIGTERM came */
-    sigset_t old_mask;
-    struct slot slots[PRIV_SLOTS];
-    struct msg msg;
-};
+#define QUICK_MAX   5 /* after so many short lives in a row the microVMs are ended, too */
 
 static int answer(int sock, uint32_t type, uint32_t id, const void *body, size_t len,
                   const int *fds, size_t nfds)
@@ -87,18 +62,20 @@ static int do_spawn(struct parent *p, int sock, struct err *e)
         return err_set(e, EPROTO, "the api role sent an impossible PRIV_SPAWN");
     struct slot *slot = &p->slots[s->slot];
     struct err why = ERR_INIT;
-    AUTO_CLOSE int tap = -1, group = -1, pidfd = -1;
+    AUTO_CLOSE int tap = -1, group = -1, pidfd = -1, listener = -1;
     pid_t pid = 0;
     int index = 0;
     int r = s->want_tap ? tap_open(p->netlink, s->slot, &tap, &index, &why) : 0;
     if (r == 0)
         r = cgroup_make(p->cgroup, s->slot, s->mem_bytes, s->cpu_percent, &group, &why);
-    if (r == 0) {
-        r = spawn_vmm(&p->host, s->slot, s->vcpus, p->msg.fds[0], group, &pid, &pidfd, &why);
-        if (r < 0)
-            cgroup_remove(p->cgroup, s->slot);
-    }
+    if (r == 0)
+        r = adopt_listen(p, s->slot, &listener, &why);
+    if (r == 0)
+        r = spawn_vmm(&p->host, s->slot, s->vcpus, p->msg.fds[0], listener, group, &pid, &pidfd,
+                      &why);
     if (r < 0) {
+        cgroup_remove(p->cgroup, s->slot);
+        adopt_forget(p, s->slot);
         log_err(LOG_WARN, &why, "start a microVM process");
         answer_fail(sock, p->msg.id, &why);
         return 0;
@@ -116,14 +93,15 @@ static int do_address(struct parent *p, int sock, struct err *e)
     const struct priv_address *a = msg_body(&p->msg, sizeof *a);
     if (!a || p->msg.nfds || a->slot >= PRIV_SLOTS || p->msg.id == 0 ||
         p->slots[a->slot].state == SLOT_FREE || !p->slots[a->slot].tap_index ||
-        p->slots[a->slot].ip || priv_guest_index(a->ip) >= PRIV_ADDRESSES)
+        (p->slots[a->slot].ip && p->slots[a->slot].ip != a->ip) ||
+        priv_guest_index(a->ip) >= PRIV_ADDRESSES)
         return err_set(e, EPROTO, "the api role sent an impossible PRIV_ADDRESS");
     struct slot *slot = &p->slots[a->slot];
     struct err why = ERR_INIT;
     int r = 0;
     for (uint32_t n = 0; n < PRIV_SLOTS && r == 0; n++) {
         const struct slot *s = &p->slots[n];
-        if (s->state == SLOT_LIVE && s->ip == a->ip && !s->release_id)
+        if (s != slot && s->state == SLOT_LIVE && s->ip == a->ip && !s->release_id)
             r = err_set(&why, EADDRINUSE, "another microVM has the address");
     }
     if (r == 0)
@@ -140,6 +118,7 @@ static int do_address(struct parent *p, int sock, struct err *e)
 static void slot_free(struct parent *p, int sock, uint32_t n)
 {
     struct slot *s = &p->slots[n];
+    adopt_forget(p, n);
     int r = cgroup_remove(p->cgroup, n);
     if (r < 0)
         log_warn("the control group of slot %u stays for now: %s", n, strerror(-r));
@@ -189,6 +168,26 @@ static int do_file(struct parent *p, int sock, struct err *e)
     return 0;
 }
 
+/* The next slot that is taken, from the one named on. */
+static int do_adopt(struct parent *p, int sock, struct err *e)
+{
+    const struct priv_slot *b = msg_body(&p->msg, sizeof *b);
+    if (!b || p->msg.nfds || b->slot > PRIV_SLOTS || p->msg.id == 0)
+        return err_set(e, EPROTO, "the api role sent an impossible PRIV_ADOPT");
+    uint32_t n = b->slot;
+    while (n < PRIV_SLOTS && p->slots[n].state == SLOT_FREE)
+        n++;
+    struct priv_spawned found = {.slot = n};
+    AUTO_CLOSE int ctl = -1;
+    if (n < PRIV_SLOTS && p->slots[n].state == SLOT_LIVE) {
+        found.pid = p->slots[n].pid;
+        adopt_connect(p, n, &ctl, NULL); /* without one it can only be released */
+    }
+    int fds[2] = {n < PRIV_SLOTS ? p->slots[n].pidfd : -1, ctl};
+    answer(sock, PRIV_DONE, p->msg.id, &found, sizeof found, fds, ctl >= 0 ? 2 : 0);
+    return 0;
+}
+
 static int on_message(struct parent *p, int sock, struct err *e)
 {
     int r = msg_recv(sock, &p->msg, e);
@@ -200,6 +199,9 @@ static int on_message(struct parent *p, int sock, struct err *e)
         break;
     case PRIV_ADDRESS:
         r = do_address(p, sock, e);
+        break;
+    case PRIV_ADOPT:
+        r = do_adopt(p, sock, e);
         break;
     case PRIV_KILL:
     case PRIV_RELEASE:
@@ -215,7 +217,7 @@ static int on_message(struct parent *p, int sock, struct err *e)
     return r;
 }
 
-static void slot_ended(struct parent *p, int sock, uint32_t n, int status)
+void parent_slot_ended(struct parent *p, int sock, uint32_t n, int status)
 {
     struct slot *s = &p->slots[n];
     if (WIFSIGNALED(status) && WTERMSIG(status) != SIGKILL)
@@ -243,8 +245,9 @@ static void on_signal(struct parent *p, int sock)
             p->api_status = status;
         }
         for (uint32_t n = 0; n < PRIV_SLOTS; n++) {
-            if (p->slots[n].state == SLOT_LIVE && p->slots[n].pid == pid)
-                slot_ended(p, sock, n, status);
+            if (p->slots[n].state == SLOT_LIVE && !p->slots[n].adopted &&
+                p->slots[n].pid == pid)
+                parent_slot_ended(p, sock, n, status);
         }
     }
 }
@@ -263,10 +266,12 @@ static void end_all(struct parent *p)
     if (left)
         log_info("ending %u microVM processes the api role left", left);
     for (int waited = 0; left && waited < REAP_LIMIT;) {
-        struct pollfd pf = {.fd = p->sigfd, .events = POLLIN};
-        if (poll(&pf, 1, 100) == 0)
+        struct pollfd pf[2] = {{.fd = p->sigfd, .events = POLLIN},
+                               {.fd = p->ends, .events = POLLIN}};
+        if (poll(pf, 2, 100) == 0)
             waited += 100;
         on_signal(p, -1);
+        adopt_on_ends(p, -1);
         left = 0;
         for (uint32_t n = 0; n < PRIV_SLOTS; n++)
             left += p->slots[n].state == SLOT_LIVE;
@@ -285,22 +290,25 @@ static int serve(struct parent *p, int sock, struct err *e)
 {
     int r = 0;
     while (r == 0) {
-        struct pollfd pf[2] = {{.fd = sock, .events = POLLIN},
-                               {.fd = p->sigfd, .events = POLLIN}};
-        if (poll(pf, 2, -1) < 0 && errno != EINTR)
+        struct pollfd pf[3] = {{.fd = sock, .events = POLLIN},
+                               {.fd = p->sigfd, .events = POLLIN},
+                               {.fd = p->ends, .events = POLLIN}};
+        if (poll(pf, 3, -1) < 0 && errno != EINTR)
             r = err_sys(e, errno, "wait for the api role");
         if (pf[1].revents)
             on_signal(p, sock);
+        if (pf[2].revents)
+            adopt_on_ends(p, sock);
         if (pf[0].revents)
             r = on_message(p, sock, e);
     }
-    end_all(p);
     return r == -ECONNRESET ? 0 : r;
 }
 
 static void parent_close(struct parent *p)
 {
-    int *const fds[] = {&p->sigfd, &p->cgroup, &p->netlink, &p->host.kvm, &p->host.null};
+    int *const fds[] = {&p->sigfd,   &p->cgroup, &p->netlink,  &p->host.kvm,
+                        &p->sockets, &p->ends,   &p->host.null};
     for (size_t i = 0; i < ARRAY_LEN(fds); i++) {
         if (*fds[i] >= 0)
             close(*fds[i]);
@@ -316,7 +324,7 @@ static int parent_open(struct parent **ret, const struct parent_config *c, struc
         return err_sys(e, ENOMEM, "start the parent role");
     p->c = c;
     p->host = (struct spawn_host){.vmm_path = c->vmm_path, .kvm = -1, .null = -1};
-    p->sigfd = p->cgroup = p->netlink = -1;
+    p->sigfd = p->cgroup = p->netlink = p->sockets = p->ends = -1;
     for (size_t i = 0; i < PRIV_SLOTS; i++)
         p->slots[i].pidfd = -1;
     sigset_t mask;
@@ -340,8 +348,11 @@ static int parent_open(struct parent **ret, const struct parent_config *c, struc
         r = netlink_open(&p->netlink, e);
     if (r == 0)
         r = cgroup_open(&p->cgroup, e);
+    if (r == 0)
+        r = adopt_open(p, e);
+    if (r == 0)
+        r = adopt_leftovers(p, e);
     if (r == 0) {
-        cgroup_sweep(p->cgroup);
         r = nft_load(c->nft_path ? c->nft_path : "/usr/sbin/nft", e);
     }
     if (r < 0) {
@@ -352,21 +363,14 @@ static int parent_open(struct parent **ret, const struct parent_config *c, struc
     return 0;
 }
 
-int parent_run(const struct parent_config *c, int sock, struct err *e)
-{
-    struct parent *p;
-    int r = parent_open(&p, c, e);
-    if (r < 0)
-        return r;
-    r = serve(p, sock, e);
-    parent_close(p);
-    return r;
-}
-
 /* In the child, which gives up its privileges by itself as soon as it has what needs them. */
-static void become_api(struct parent *p, int sock, int (*role)(void *ctx, int sock), void *ctx)
+static void become_api(struct parent *p, pid_t parent, int sock,
+                       int (*role)(void *ctx, int sock), void *ctx)
 {
-    prctl(PR_SET_PDEATHSIG, SIGTERM, 0, 0, 0);
+    /* Not in order: that would end the microVMs, which the next daemon takes over. */
+    prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+    if (getppid() != parent)
+        _exit(1);
     parent_close(p);
     exit(role(ctx, sock));
 }
@@ -379,12 +383,12 @@ static int one_life(struct parent *p, int (*role)(void *ctx, int sock), void *ct
     if (r < 0)
         return r;
     AUTO_CLOSE int ours = pair[0], theirs = pair[1];
-    pid_t pid = fork();
+    pid_t self = getpid(), pid = fork();
     if (pid < 0)
         return err_sys(e, errno, "start the api role");
     if (pid == 0) {
         close(ours);
-        become_api(p, take_fd(&theirs), role, ctx);
+        become_api(p, self, take_fd(&theirs), role, ctx);
     }
     p->api = pid;
     close(take_fd(&theirs));
@@ -406,7 +410,8 @@ static int one_life(struct parent *p, int (*role)(void *ctx, int sock), void *ct
 int parent_supervise(const struct parent_config *c, int (*role)(void *ctx, int sock), void *ctx,
                      struct err *e)
 {
-    struct parent *p;
+    struct parent *p = NULL;
+    unsigned quick = 0;
     int pause_ms = PAUSE_MIN, r = parent_open(&p, c, e);
     if (r < 0)
         return r;
@@ -418,8 +423,16 @@ int parent_supervise(const struct parent_config *c, int (*role)(void *ctx, int s
         if (p->stopping || (WIFEXITED(p->api_status) && WEXITSTATUS(p->api_status) == 0))
             break;
         clock_gettime(CLOCK_MONOTONIC, &now);
-        if (now.tv_sec - begin.tv_sec >= STABLE_SECS)
+        quick++;
+        if (now.tv_sec - begin.tv_sec >= STABLE_SECS) {
             pause_ms = PAUSE_MIN;
+            quick = 0;
+        }
+        /* If it is one of them that it stumbles over: */
+        if (quick == QUICK_MAX)
+            end_all(p);
+        for (uint32_t n = 0; n < PRIV_SLOTS; n++)
+            p->slots[n].release_id = 0; /* the next one releases what it does not take */
         log_error("the api role ended (status 0x%x), starting it again in %d ms",
                   (unsigned)p->api_status, pause_ms);
         struct pollfd pf = {.fd = p->sigfd, .events = POLLIN};
@@ -429,6 +442,7 @@ int parent_supervise(const struct parent_config *c, int (*role)(void *ctx, int s
             break;
         pause_ms = MIN(pause_ms * 2, PAUSE_MAX);
     }
+    end_all(p);
     parent_close(p);
     return 0;
 }

@@ -19,21 +19,19 @@
 struct parent_config {
     const char *vmm_path; /* dormouse-vmm, e.g. /usr/bin/dormouse-vmm */
     const char *nft_path; /* NULL: /usr/sbin/nft; its rules are loaded once at start */
+    const char *run_dir;  /* <run>/vm: sockets of the microVM processes */
     /* Files the api role may ask for, by enum priv_file_id; NULL: there is none. */
     const char *files[PRIV_FILES];
 };
 
 /* The whole parent role. Forks a child that calls `role(ctx, sock)`, which has to give up its
- * privileges (its result is the child's exit status); serves it; when it dies, kills the
- * microVMs it left, removes their taps and cgroups, and starts it again after a growing pause.
- * Returns 0 after SIGTERM or SIGINT, which it hands on to the child and whose end it awaits;
- * also 0 when the child ended with status 0. Negative errno when the host lacks something (no
- * /dev/kvm, no cgroup v2, nft fails): with a hint. */
+ * privileges (its result is the child's exit status); serves it; when it dies, starts it again
+ * after a growing pause and offers it the microVMs that run, also those of a parent that was
+ * killed. Returns 0 after SIGTERM or SIGINT, which it hands on to the child and whose end it
+ * awaits; also 0 when the child ended with status 0: then nothing that was spawned is left.
+ * Negative errno when the host lacks something (no /dev/kvm, no cgroup v2, nft fails): with a
+ * hint. */
 int parent_supervise(const struct parent_config *c, int (*role)(void *ctx, int sock), void *ctx,
                      struct err *e);
-
-/* Only the serving part, for one api role at the other end of `sock` (msg_pair). Returns 0 when
- * that end is closed, -EPROTO after nonsense; in both cases nothing it spawned is left. */
-int parent_run(const struct parent_config *c, int sock, struct err *e);
 
 #endif

@@ -14,9 +14,9 @@ struct spawn_host {
 };
 
 /* fork+exec inside its control group and a new pid namespace; `ctl` becomes its descriptor 3,
- * /dev/kvm 4, nothing else is inherited but stderr. */
-int spawn_vmm(const struct spawn_host *h, uint32_t slot, uint32_t vcpus, int ctl, int cgroup,
-              pid_t *ret_pid, int *ret_pidfd, struct err *e);
+ * /dev/kvm 4, `listener` (-1: none) 5, nothing else is inherited but stderr. */
+int spawn_vmm(const struct spawn_host *h, uint32_t slot, uint32_t vcpus, int ctl, int listener,
+              int cgroup, pid_t *ret_pid, int *ret_pidfd, struct err *e);
 void spawn_kill(int pidfd);
 
 #endif

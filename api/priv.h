@@ -15,10 +15,13 @@ enum priv_type {
     PRIV_SPAWN = 1, /* struct priv_spawn + fd: the VMM's end of its control socket */
     PRIV_KILL,      /* struct priv_slot: SIGKILL the VMM of a slot */
     PRIV_RELEASE,   /* struct priv_slot: remove tap, cgroup; the process is gone */
-    PRIV_ADDRESS,   /* struct priv_address: route a guest address to the slot's tap; once */
+    PRIV_ADDRESS,   /* struct priv_address: route a guest address to the slot's tap; for good */
     PRIV_FILE,      /* struct priv_file: a file of the settings, opened for reading */
+    PRIV_ADOPT,     /* struct priv_slot: the next slot in use from this one on; at start */
     PRIV_DONE = 64, /* answer; PRIV_SPAWN: struct priv_spawned + fds: pidfd, [tap];
-                     * PRIV_FILE: fd: the file */
+                     * PRIV_FILE: fd: the file;
+                     * PRIV_ADOPT: struct priv_spawned, slot PRIV_SLOTS when there is none,
+                     * + fds: pidfd, a new control socket; no fds: it has ended */
     PRIV_FAIL,      /* answer; struct ctl_fail */
 };
 

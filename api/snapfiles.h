@@ -49,7 +49,8 @@ int snapfiles_use(const struct snap_io *io, int disk, uint64_t generation, struc
 /* After a restart: both files of this generation are there, and none ran on the disk since. */
 bool snapfiles_intact(const struct snap_io *io, int dir, uint64_t generation);
 /* After a restart: removes what is left of a session but the generation `keep` (0: and its
- * disk). Returns how many files. */
+ * disk; SNAPFILES_RUNS: but the disk). Returns how many files. */
+#define SNAPFILES_RUNS UINT64_MAX
 unsigned snapfiles_clean(const struct snap_io *io, int dir, uint64_t keep);
 /* Results of a build that did not end well; its log stays. */
 int snapfiles_drop_image(const struct snap_io *io, int dir, struct err *e);

@@ -114,10 +114,13 @@ void vmm_on_ctl(struct vmm *v)
     switch (v->msg.type) {
     case CTL_READY: {
         const struct ctl_ready *ready = msg_body(&v->msg, sizeof *ready);
-        if (ready && ready->version == CTL_VERSION && ready->vcpus == v->vcpus)
+        if (ready && ready->version == CTL_VERSION && ready->vcpus == v->vcpus) {
             v->ready = true;
-        else
+            v->machine = ready->state;
+        } else {
+            say_reason(v, "The microVM's process is of another version of Dormouse");
             died(v);
+        }
         break;
     }
     case CTL_DONE:
@@ -337,13 +340,11 @@ int vmm_guest(struct vmm *v, uint16_t type, const struct tlv_writer *body, uint6
 
 /* ---- life ---- */
 
-int vmm_spawn(struct fleet_io *io, uint32_t vcpus, uint64_t mem_bytes, struct vmm **ret,
-              struct err *e)
+static struct vmm *vmm_new(struct fleet_io *io, uint32_t vcpus)
 {
-    int pair[2];
     struct vmm *v = calloc(1, sizeof *v);
     if (!v)
-        return err_sys(e, ENOMEM, "start a microVM");
+        return NULL;
     v->io = io;
     v->vcpus = vcpus;
     v->ctl = v->pidfd = v->tap = v->link.fd = v->log.fd = -1;
@@ -353,7 +354,35 @@ int vmm_spawn(struct fleet_io *io, uint32_t vcpus, uint64_t mem_bytes, struct vm
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     pthread_cond_init(&v->cond, &attr);
     pthread_condattr_destroy(&attr);
+    return v;
+}
 
+/* A process that does not read its control socket must not hold up the caller. */
+static void limit_sends(const struct vmm *v)
+{
+    const struct timeval limit = {.tv_sec = SEND_LIMIT_S};
+    setsockopt(v->ctl, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
+}
+
+struct vmm *vmm_adopt(struct fleet_io *io, uint32_t slot, uint32_t vcpus, int ctl, int pidfd)
+{
+    struct vmm *v = vmm_new(io, vcpus);
+    if (!v)
+        return NULL;
+    v->slot = slot;
+    v->ctl = ctl;
+    v->pidfd = pidfd;
+    limit_sends(v);
+    return v;
+}
+
+int vmm_spawn(struct fleet_io *io, uint32_t vcpus, uint64_t mem_bytes, struct vmm **ret,
+              struct err *e)
+{
+    int pair[2];
+    struct vmm *v = vmm_new(io, vcpus);
+    if (!v)
+        return err_sys(e, ENOMEM, "start a microVM");
     int r = fleet_io_slot(io, &v->slot, e);
     if (r < 0) {
         free(v);
@@ -366,8 +395,7 @@ int vmm_spawn(struct fleet_io *io, uint32_t vcpus, uint64_t mem_bytes, struct vm
         r = fleet_io_spawn(io, &s, pair[1], &v->pidfd, &v->tap, e);
         close(pair[1]);
         v->ctl = pair[0];
-        const struct timeval limit = {.tv_sec = SEND_LIMIT_S};
-        setsockopt(v->ctl, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
+        limit_sends(v);
     }
     if (r < 0) {
         fleet_io_slot_free(io, v->slot);

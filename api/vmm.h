@@ -41,6 +41,7 @@ struct vmm {
     struct glink link, log;
     bool attached;
     bool ready;       /* CTL_READY seen */
+    uint32_t machine; /* enum ctl_state, as CTL_READY said */
     bool dead;        /* the process is gone or going */
     bool app_ended;   /* GP_EXITED seen */
     bool booted;      /* GP_HELLO seen on the control stream */
@@ -61,6 +62,9 @@ struct vmm {
 /* Starts a process in a free slot and waits until it is an embryo. */
 int vmm_spawn(struct fleet_io *io, uint32_t vcpus, uint64_t mem_bytes, struct vmm **ret,
               struct err *e);
+/* One that runs already, in a slot that is ours; CTL_READY is still to come. Takes the
+ * descriptors over. NULL: out of memory. */
+struct vmm *vmm_adopt(struct fleet_io *io, uint32_t slot, uint32_t vcpus, int ctl, int pidfd);
 /* Ends the process; its slot is free again once the parent has cleaned up. NULL is fine. */
 void vmm_free(struct vmm *v);
 /* From any thread: SIGKILL, so that whoever waits for it fails soon. */

@@ -8,8 +8,10 @@
  * jail and sends CTL_READY (an *embryo*). Then exactly one CTL_BOOT or
  * CTL_RESTORE. Requests carry id != 0 and are answered by CTL_DONE or CTL_FAIL
  * with the same id; events carry id 0. When the control socket closes, an
- * embryo exits and a machine keeps running without control; a daemon that
- * wants to come back must keep the socket's other end alive meanwhile.
+ * embryo exits and a machine keeps running. With `--listen` it has a listening
+ * socket on fd 5: whoever connects there next is its control, is sent CTL_READY
+ * and may go on where the last one stopped; answers to the last one are gone.
+ * When nobody comes for CTL_ALONE_S the machine ends.
  *
  * All structs are plain host-endian: both ends are the same build on the same
  * host (CTL_VERSION is checked in CTL_READY).
@@ -19,7 +21,8 @@
 
 #include <stdint.h>
 
-#define CTL_VERSION    1u
+#define CTL_VERSION    2u
+#define CTL_ALONE_S    900u
 #define CTL_VCPUS_MAX  16u
 #define CTL_DISKS_MAX  4u
 #define CTL_LAYERS_MAX 8u
@@ -114,11 +117,14 @@ struct ctl_balloon {
     uint64_t target_bytes;
 };
 
+enum ctl_state { CTL_EMBRYO, CTL_RUNNING, CTL_PAUSED };
+
 struct ctl_ready {
     uint32_t version;
     uint32_t vcpus;
-    int32_t pid;  /* as the VMM sees itself, may be 1 */
-    uint32_t gic; /* 2 or 3 */
+    int32_t pid;    /* as the VMM sees itself, may be 1 */
+    uint32_t gic;   /* 2 or 3 */
+    uint32_t state; /* enum ctl_state */
 };
 
 struct ctl_fail {

@@ -38,8 +38,9 @@ struct late {
 
 struct ctl_server {
     struct vm *vm;
-    int sock; /* -1: the daemon went away */
-    struct ring_op op, writable;
+    int sock;     /* -1: the daemon went away */
+    int listener; /* where it may come back, or -1 */
+    struct ring_op op, writable, knock, alone;
     struct late late[LATE_MAX];
     unsigned nlate;
     bool ended; /* the last message is on its way */
@@ -177,7 +178,8 @@ static void on_paused(struct vm *vm, void *ctx)
 {
     struct ctl_server *s = ctx;
     (void)vm;
-    answer(s, s->pause_id, 0, NULL);
+    if (s->pause_id) /* else who asked is gone */
+        answer(s, s->pause_id, 0, NULL);
     s->pause_id = 0;
 }
 
@@ -304,12 +306,60 @@ static void writable(struct ring_op *op, int res)
         listen_on(s);
 }
 
+static int say_ready(struct ctl_server *s, struct err *e)
+{
+    const struct vm *vm = s->vm;
+    struct ctl_ready ready = {.version = CTL_VERSION,
+                              .vcpus = vm->nvcpus,
+                              .pid = s->pid,
+                              .gic = vm->gic,
+                              .state = vm->state == VM_EMBRYO    ? CTL_EMBRYO
+                                       : vm->state == VM_RUNNING ? CTL_RUNNING
+                                                                 : CTL_PAUSED};
+    return msg_send(s->sock, CTL_READY, 0, &ready, sizeof ready, NULL, 0, e);
+}
+
+/* Nothing of the last connection may be answered on the next. */
 static void closed(struct ctl_server *s)
 {
     close(s->sock);
     s->sock = -1;
-    if (s->vm->state == VM_EMBRYO)
+    s->nlate = 0;
+    s->pause_id = 0;
+    if (s->ended || s->vm->state == VM_EMBRYO) {
         ring_stop(s->vm->ring);
+    } else if (s->listener >= 0) {
+        if (!s->knock.armed)
+            ring_poll(s->vm->ring, &s->knock, s->listener, POLLIN);
+        if (!s->alone.armed)
+            ring_timer(s->vm->ring, &s->alone, CTL_ALONE_S * 1000000000ull);
+    }
+}
+
+static void left_alone(struct ring_op *op, int res)
+{
+    struct ctl_server *s = container_of(op, struct ctl_server, alone);
+    if (res == -ETIME && s->sock < 0)
+        vm_end(s->vm, CTL_EXIT_STOPPED, -1, "no daemon came back within %u s", CTL_ALONE_S);
+    else if (s->sock < 0) /* it left again while this was being cancelled */
+        ring_timer(s->vm->ring, &s->alone, CTL_ALONE_S * 1000000000ull);
+}
+
+static void knocked(struct ring_op *op, int res)
+{
+    struct ctl_server *s = container_of(op, struct ctl_server, knock);
+    struct err e = ERR_INIT;
+    (void)res; /* accepting tells what is wrong */
+    if (s->sock < 0)
+        s->sock = accept4(s->listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (s->sock < 0) {
+        ring_poll(s->vm->ring, &s->knock, s->listener, POLLIN);
+        return;
+    }
+    ring_cancel(s->vm->ring, &s->alone);
+    if (say_ready(s, &e) < 0)
+        log_err(LOG_WARN, &e, "control");
+    listen_on(s); /* tells also when it is closed again */
 }
 
 static void readable(struct ring_op *op, int res)
@@ -335,11 +385,18 @@ static void readable(struct ring_op *op, int res)
     listen_on(s);
 }
 
-int ctl_server_new(struct ctl_server **ret, struct vm *vm, int sock, struct err *e)
+static bool is_socket(int fd, int option, int want)
 {
-    int type;
-    socklen_t len = sizeof type;
-    if (getsockopt(sock, SOL_SOCKET, SO_TYPE, &type, &len) < 0 || type != SOCK_SEQPACKET) {
+    int value = -1;
+    socklen_t len = sizeof value;
+    return getsockopt(fd, SOL_SOCKET, option, &value, &len) == 0 && value == want;
+}
+
+int ctl_server_new(struct ctl_server **ret, struct vm *vm, int sock, int listener,
+                   struct err *e)
+{
+    if (!is_socket(sock, SO_TYPE, SOCK_SEQPACKET) ||
+        (listener >= 0 && !is_socket(listener, SO_ACCEPTCONN, 1))) {
         err_set(e, EINVAL, "descriptor %d is not a control socket", sock);
         return err_hint(e, "dormoused starts it this way; by hand use --run or --restore");
     }
@@ -348,20 +405,23 @@ int ctl_server_new(struct ctl_server **ret, struct vm *vm, int sock, struct err 
         return err_sys(e, ENOMEM, "listen for orders");
     s->vm = vm;
     s->sock = sock;
+    s->listener = listener;
     s->pid = getpid();
     s->op.done = readable;
     s->writable.done = writable;
+    s->knock.done = knocked;
+    s->alone.done = left_alone;
     fd_set_nonblock(sock, 1);
+    if (listener >= 0)
+        fd_set_nonblock(listener, 1);
     *ret = s;
     return 0;
 }
 
 int ctl_server_start(struct ctl_server *s, struct err *e)
 {
-    struct ctl_ready ready = {
-        .version = CTL_VERSION, .vcpus = s->vm->nvcpus, .pid = s->pid, .gic = s->vm->gic};
     s->vm->on_ended = on_ended;
     s->vm->ended_ctx = s;
     listen_on(s);
-    return msg_send(s->sock, CTL_READY, 0, &ready, sizeof ready, NULL, 0, e);
+    return say_ready(s, e);
 }

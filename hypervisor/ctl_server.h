@@ -7,8 +7,10 @@
 
 struct ctl_server;
 
-/* Allocates, before the jail. */
-int ctl_server_new(struct ctl_server **ret, struct vm *vm, int sock, struct err *e);
+/* Allocates, before the jail. listener: where a daemon that was started again may connect, or
+ * -1. */
+int ctl_server_new(struct ctl_server **ret, struct vm *vm, int sock, int listener,
+                   struct err *e);
 /* Sends CTL_READY and listens. */
 int ctl_server_start(struct ctl_server *s, struct err *e);
 

@@ -26,6 +26,7 @@
 
 #define FD_CTL        3
 #define FD_KVM        4
+#define FD_LISTEN     5
 #define NOBODY        65534u
 #define STATUS_USAGE  2
 #define STATUS_FAILED 1
@@ -39,12 +40,13 @@
 #endif
 
 static const char usage[] =
-    "Usage: dormouse-vmm --vcpus N [--uid N]\n"
+    "Usage: dormouse-vmm --vcpus N [--uid N] [--listen]\n"
     "       dormouse-vmm --run --kernel IMAGE [options]\n"
     "       dormouse-vmm --restore IMAGE[,SESSION] [options]\n"
     "\n"
     "The first form is an embryo: control socket on descriptor 3, /dev/kvm on\n"
-    "descriptor 4. The others run one machine by hand.\n"
+    "descriptor 4, with --listen a listening socket for later control on 5.\n"
+    "The others run one machine by hand.\n"
     "\n"
     "  --vcpus N             1 to 16 (default 1)\n"
     "  --kernel FILE         arm64 Image\n"
@@ -65,7 +67,7 @@ static const char usage[] =
     "1 other failure, 2 wrong arguments.\n";
 
 struct options {
-    bool by_hand, no_jail, no_filter;
+    bool by_hand, listen, no_jail, no_filter;
     uint64_t uid;
     struct hand_options hand;
     struct debug_options debug;
@@ -97,6 +99,7 @@ static const struct known {
     size_t field;
 } known[] = {
     {"run", 0, 0, offsetof(struct options, by_hand)},
+    {"listen", 0, 0, offsetof(struct options, listen)},
     {"restore", 1, 0, offsetof(struct options, hand.restore)},
     {"kernel", 1, 0, offsetof(struct options, hand.kernel)},
     {"initrd", 1, 0, offsetof(struct options, hand.initrd)},
@@ -207,9 +210,9 @@ static int run(struct options *o, struct vm *vm, struct hand *hand, struct err *
     struct ctl_server *server = NULL;
     int r, kvm_fd;
     if (!o->by_hand) {
-        static const int keep[] = {FD_CTL, FD_KVM};
-        jail_close_others(keep, ARRAY_LEN(keep));
-        r = ctl_server_new(&server, vm, FD_CTL, e);
+        static const int keep[] = {FD_CTL, FD_KVM, FD_LISTEN};
+        jail_close_others(keep, o->listen ? 3 : 2);
+        r = ctl_server_new(&server, vm, FD_CTL, o->listen ? FD_LISTEN : -1, e);
     } else {
         r = hand_open(hand, e);
     }

@@ -64,6 +64,7 @@ static const struct filter_rule io_rules[] = {
     CALL(recvmsg, "control messages, vsock peers"),
     CALL(sendmsg, "control messages, vsock peers"),
     CALL(shutdown, "half-closed vsock streams"),
+    CALL(accept4, "the control of a daemon that was started again"),
     CALL(socketpair, "a stream for each connection the guest opens"),
     CALL(eventfd2, "interrupt lines and doorbells"),
     CALL(close, "descriptors of ended connections and failed orders"),

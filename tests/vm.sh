@@ -4,7 +4,7 @@
 # Each suite is one boot of the host and one TAP file.
 #   tests/vm.sh [SUITE...]     vmm-gic3 vmm-gic2 guest hostile hostile-ubsan lockdown
 #                              confine debug, and
-#                              hostile-asan and soak only when they are asked for
+#                              hostile-asan, soak and faults only when they are asked for
 set -u
 cd "$(dirname "$0")/.." || exit 1
 build=${BUILD:-build}
@@ -20,6 +20,7 @@ suite() {
     shift 2
     for f; do files+=(-f "$f"); done
     taps+=("$tap")
+    [ "$name" != faults ] || files+=(-d "$build/bases/bases.img:bases:ro")
     tools/vmrun.sh -t "$limit" -S 8G -c "$out/vm-$name.console" "${files[@]}" /tests/run >"$tap" 2>"$out/vm-$name.log"
     local status=$?
     if [ $status -ne 0 ] && ! grep -q '^not ok' "$tap"; then
@@ -38,6 +39,8 @@ run_script vmm 'exec /tests/ctl_drive /usr/bin/dormouse-vmm /usr/lib/dormouse/Im
 run_script guest 'exec /tests/guest_drive /usr/bin/dormouse-vmm /usr/lib/dormouse/Image /usr/lib/dormouse/initrd.cpio /tests/root.img /var/lib/dormouse/t'
 run_script soak "export CLONES=${CLONES:-100} CYCLES=${CYCLES:-1000}
 exec /tests/guest_soak /usr/bin/dormouse-vmm /usr/lib/dormouse/Image /usr/lib/dormouse/initrd.cpio /tests/root.img /var/lib/dormouse/t"
+run_script faults "export KILLS=${KILLS:-10} SEED=${SEED:-1} CLIENTS=${CLIENTS:-4} PATH=/usr/sbin:/usr/bin
+exec /tests/faults.sh ${CASES:-}"
 drive_hostile='exec /tests/hostile_drive'
 run_script hostile "$drive_hostile /usr/bin/dormouse-vmm /tests/hostile.Image /var/lib/dormouse/t"
 # Sanitized VMMs; a small console is filled sooner. The address sanitizer needs what a jail takes.
@@ -70,6 +73,11 @@ for name; do
         fi
         suite "$name" 600 "$vm/hostile_drive=/tests/hostile_drive" ${more[@]+"${more[@]}"} \
             "$vm/hostile.Image=/tests/hostile.Image" "$vm/run-$name=/tests/run"
+        ;;
+    faults)
+        suite faults "${FAULTS_TIMEOUT:-7200}" "$vm/fault_drive=/tests/fault_drive" \
+            "$vm/payload=/tests/payload" "$build/arm64/dormouse=/tests/dormouse" \
+            tests/vm/faults.sh=/tests/faults.sh "$vm/run-faults=/tests/run"
         ;;
     lockdown)
         suite lockdown 600 "$vm/lockdown_drive=/tests/lockdown_drive" \

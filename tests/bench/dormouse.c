@@ -49,7 +49,7 @@ static bool embryo(struct inst *in, const struct spec *s)
     if (msg_pair(pair, &e) < 0)
         return false;
     in->ctl = pair[0];
-    int r = spawn_vmm(&host, 0, s->vcpus, pair[1], cgroup, &in->pid, &in->pidfd, &e);
+    int r = spawn_vmm(&host, 0, s->vcpus, pair[1], -1, cgroup, &in->pid, &in->pidfd, &e);
     close(pair[1]);
     if (r < 0 || !receive(in) || msg.type != CTL_READY) {
         complain("dormouse-vmm does not start: %s", e.msg);

@@ -91,9 +91,49 @@ int cgroup_remove(int top, uint32_t slot)
     return 0;
 }
 
-void cgroup_sweep(int top)
+int adopt_open(struct parent *p, struct err *e)
 {
-    (void)top;
+    (void)p;
+    (void)e;
+    return 0;
+}
+
+int adopt_leftovers(struct parent *p, struct err *e)
+{
+    (void)p;
+    (void)e;
+    return 0;
+}
+
+int adopt_listen(struct parent *p, uint32_t slot, int *ret, struct err *e)
+{
+    (void)p;
+    (void)e;
+    in_range(slot);
+    *ret = null_fd();
+    return 0;
+}
+
+int adopt_connect(struct parent *p, uint32_t slot, int *ret, struct err *e)
+{
+    (void)p;
+    in_range(slot);
+    if (slot == 5)
+        return err_set(e, ECONNREFUSED, "it has ended");
+    *ret = null_fd();
+    return 0;
+}
+
+void adopt_forget(struct parent *p, uint32_t slot)
+{
+    (void)p;
+    in_range(slot);
+}
+
+void adopt_on_ends(struct parent *p, int sock)
+{
+    (void)p;
+    (void)sock;
 }
 
 int nft_load(const char *path, struct err *e)
@@ -103,13 +143,13 @@ int nft_load(const char *path, struct err *e)
     return 0;
 }
 
-int spawn_vmm(const struct spawn_host *h, uint32_t slot, uint32_t vcpus, int ctl, int cgroup,
-              pid_t *ret_pid, int *ret_pidfd, struct err *e)
+int spawn_vmm(const struct spawn_host *h, uint32_t slot, uint32_t vcpus, int ctl, int listener,
+              int cgroup, pid_t *ret_pid, int *ret_pidfd, struct err *e)
 {
     (void)h;
     in_range(slot);
     if (host.live[slot] || vcpus == 0 || vcpus > CTL_VCPUS_MAX || fcntl(ctl, F_GETFD) < 0 ||
-        fcntl(cgroup, F_GETFD) < 0)
+        fcntl(listener, F_GETFD) < 0 || fcntl(cgroup, F_GETFD) < 0)
         abort();
     if (slot == 9)
         return err_set(e, EAGAIN, "no process");
@@ -206,7 +246,7 @@ static void end(struct parent *p, int sock)
 {
     for (uint32_t n = 0; n < PRIV_SLOTS; n++) {
         if (p->slots[n].state == SLOT_LIVE)
-            slot_ended(p, sock, n, 0);
+            parent_slot_ended(p, sock, n, 0);
         if (p->slots[n].state == SLOT_DEAD)
             slot_free(p, -1, n);
     }

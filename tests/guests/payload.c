@@ -322,6 +322,49 @@ static int verb_http(int argc, char **argv)
     }
 }
 
+/* count PORT: answers each request with a name made at the start, how many there were, and what
+ * the disk holds of that: both must survive whatever the host does. Prints the number. */
+static int verb_count(int argc, char **argv)
+{
+    struct sockaddr_in at;
+    uint64_t name;
+    int one = 1, fd = open_socket("0.0.0.0", number(argc, argv, 1, 8080), &at);
+    int disk = open("/count", O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    if (fd < 0 || disk < 0 || getrandom(&name, sizeof(name), 0) != sizeof(name))
+        return fail("start");
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+    if (bind(fd, (struct sockaddr *)&at, sizeof(at)) < 0 || listen(fd, 64) < 0)
+        return fail("listen");
+    for (unsigned long count = 1;; count++) {
+        char buf[4096], body[96], out[256];
+        unsigned long kept = 0;
+        int c = accept4(fd, NULL, NULL, SOCK_CLOEXEC);
+        if (c < 0)
+            return fail("accept");
+        for (size_t len = 0; len < sizeof(buf) - 1;) {
+            ssize_t n = read(c, buf + len, sizeof(buf) - 1 - len);
+            if (n <= 0)
+                break;
+            buf[len += (size_t)n] = '\0';
+            if (strstr(buf, "\r\n\r\n"))
+                break;
+        }
+        if (count > 1 && pread(disk, &kept, sizeof(kept), 0) != sizeof(kept))
+            return fail("read");
+        if (pwrite(disk, &count, sizeof(count), 0) != sizeof(count))
+            return fail("write");
+        printf("count %lu\n", count);
+        fflush(stdout);
+        int n = snprintf(body, sizeof(body), "%016llx %lu %lu\n", (unsigned long long)name,
+                         count, kept + 1);
+        n = snprintf(out, sizeof(out), "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", n,
+                     body);
+        if (write(c, out, (size_t)n) < 0)
+            perror("write");
+        close(c);
+    }
+}
+
 /* udp HOST PORT TEXT: one datagram, prints the answer. */
 static int verb_udp(int argc, char **argv)
 {
@@ -426,14 +469,19 @@ static const struct {
     const char *name;
     int (*fn)(int argc, char **argv);
 } verbs[] = {
-    {"echo", verb_echo},   {"err", verb_err},         {"env", verb_env},
-    {"id", verb_id},       {"cat", verb_cat},         {"write", verb_write},
-    {"ls", verb_ls},       {"pwd", verb_pwd},         {"sleep", verb_sleep},
-    {"exit", verb_exit},   {"crash", verb_crash},     {"memhog", verb_memhog},
-    {"forks", verb_forks}, {"lines", verb_lines},     {"uuid", verb_uuid},
-    {"clock", verb_clock}, {"connect", verb_connect}, {"http", verb_http},
-    {"udp", verb_udp},     {"trap", verb_trap},       {"restored", verb_restored},
-    {"tick", verb_tick},   {"limits", verb_limits},   {"host", verb_host},
+    {"echo", verb_echo},       {"err", verb_err},
+    {"env", verb_env},         {"id", verb_id},
+    {"cat", verb_cat},         {"write", verb_write},
+    {"ls", verb_ls},           {"pwd", verb_pwd},
+    {"sleep", verb_sleep},     {"exit", verb_exit},
+    {"crash", verb_crash},     {"memhog", verb_memhog},
+    {"forks", verb_forks},     {"lines", verb_lines},
+    {"uuid", verb_uuid},       {"clock", verb_clock},
+    {"connect", verb_connect}, {"http", verb_http},
+    {"count", verb_count},     {"udp", verb_udp},
+    {"trap", verb_trap},       {"restored", verb_restored},
+    {"tick", verb_tick},       {"limits", verb_limits},
+    {"host", verb_host},
 };
 
 static int run(int argc, char **argv)
