@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "../../hypervisor/base/mem.h"
 #include "fault_host.h"
@@ -21,6 +20,7 @@ bool client_open(struct client *c, unsigned number, const char *image)
     *c = (struct client){.cli = {.program = "fault", .sigfd = -1}};
     c->image = image;
     c->number = number;
+    c->since = (long long)time(NULL);
     if (cli_open(&c->cli) == CLI_OK)
         return true;
     printf("# %s\n", c->cli.fail.e.msg);
@@ -84,7 +84,7 @@ bool client_run(struct client *c)
     if (find_image(&c->cli, c->image, &ref) != CLI_OK)
         return false;
     /* When the answer was lost, the next attempt gets the same microVM. */
-    snprintf(once, sizeof once, "fault-%d-%u-%u", (int)getpid(), c->number, c->runs);
+    snprintf(once, sizeof once, "fault-%lld-%u-%u", c->since, c->number, c->runs);
     json_t *in = json_pack("{s:s, s:s, s:{s:i, s:i, s:b}}", "imageIdentifier", ref.arn,
                            "clientToken", once, "idlePolicy", "maxIdleDurationSeconds", IDLE_S,
                            "suspendedDurationSeconds", KEEP_S, "autoResumeEnabled", 1);

@@ -26,6 +26,7 @@ struct client {
     unsigned ops, failed;
     unsigned lost; /* broken promises: each is printed */
     unsigned number, runs;
+    long long since; /* when it was opened */
 };
 
 /* What each step of work asks for; false: the daemon could not be reached or refused. */
