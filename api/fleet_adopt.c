@@ -88,8 +88,8 @@ int adopt_begin(struct fleet *f, struct fvm *vm, struct found *o, const struct t
 static int finish_resume(struct fleet *f, struct fvm *vm, struct err *e)
 {
     int r = guest_restored(f, vm->vmm, vm, vm->ip, false, vm->row.id, e);
-    if (r == 0 &&
-        guest_hook(vm->vmm, &vm->image->config, IMAGE_HOOK_RESUME, vm->row.id, NULL, e) < 0)
+    if (r == 0 && guest_hook(vm->vmm, &vm->image->config, IMAGE_HOOK_RESUME, vm->row.id, NULL,
+                             NULL, e) < 0)
         applog_say(&vm->log, "%s", e->msg);
     return r;
 }
