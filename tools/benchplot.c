@@ -5,6 +5,7 @@
  *     benchplot timeline FILE         lines `# timeline WHO FROM TO CALL`, in us
  *     benchplot growth FILE CASE KEY METRIC TITLE
  *                                     lines of results.jsonl: METRIC against params.KEY
+ *     benchplot kinds FILE            the same: what becomes of the pages of a snapshot
  */
 #include <math.h>
 #include <stdbool.h>
@@ -197,7 +198,9 @@ static int growth(char **argv)
         die("cannot open", argv[0]);
     while (n < POINTS_MAX && fgets(line, sizeof line, f)) {
         double x = field(line, argv[2]);
-        if (!has(line, "case", argv[1]) || !has(line, "metric", argv[3]) || isnan(x) || x <= 0)
+        /* One curve for a peer; lines of further ones repeat our own figures. */
+        if (!has(line, "case", argv[1]) || !has(line, "metric", argv[3]) || isnan(x) ||
+            x <= 0 || !(has(line, "peer", "qemu") || strstr(line, "\"peer\":null")))
             continue;
         p[n] = (struct point){x, field(line, "median"), field(line, "peer_median")};
         peers |= !isnan(p[n].peer);
@@ -234,13 +237,105 @@ static int growth(char **argv)
     return 0;
 }
 
+/* ---- pages of snapshots by what becomes of them ---- */
+
+static const struct {
+    const char *metric, *name, *color;
+} kinds[] = {
+    {"pages-stored", "in the file", "#1a73e8"},
+    {"pages-same", "as in the image", "#12a4af"},
+    {"pages-zero", "zero, not in the file", "#dadce0"},
+};
+#define KINDS    (sizeof kinds / sizeof kinds[0])
+#define BARS_MAX 16
+
+struct bar {
+    char label[128];
+    double pages[KINDS];
+};
+
+/* {"kind":"full","workload":"idle"} -> full, idle */
+static void label_of(const char *line, char ret[128])
+{
+    char kind[32] = "", work[48] = "", mem[16] = "";
+    const char *at = strstr(line, "\"kind\":\"");
+    if (at)
+        sscanf(at + 8, "%31[^\"]", kind);
+    if ((at = strstr(line, "\"workload\":\"")))
+        sscanf(at + 12, "%47[^\"]", work);
+    if ((at = strstr(line, "\"memory_mib\":")))
+        sscanf(at + 13, "%15[0-9]", mem);
+    snprintf(ret, 128, "%s, %s%s%s", kind, work, mem[0] ? ", MiB " : "", mem);
+}
+
+static int draw_kinds(const char *path)
+{
+    static struct bar bars[BARS_MAX];
+    char line[1024], label[128];
+    size_t n = 0;
+    double top = 0;
+    FILE *f = fopen(path, "r");
+    if (!f)
+        die("cannot open", path);
+    while (fgets(line, sizeof line, f)) {
+        for (size_t k = 0; k < KINDS; k++) {
+            size_t i = 0;
+            if (!has(line, "case", "snapshot-create") || !has(line, "metric", kinds[k].metric))
+                continue;
+            label_of(line, label);
+            while (i < n && strcmp(bars[i].label, label) != 0)
+                i++;
+            if (i == BARS_MAX)
+                continue;
+            if (i == n)
+                snprintf(bars[n++].label, sizeof bars[0].label, "%s", label);
+            bars[i].pages[k] = field(line, "median");
+        }
+    }
+    fclose(f);
+    for (size_t i = 0; i < n; i++) {
+        double sum = 0;
+        for (size_t k = 0; k < KINDS; k++)
+            sum += bars[i].pages[k];
+        top = larger(top, sum);
+    }
+    if (n == 0 || top <= 0)
+        die("there are no pages of snapshots in", path);
+    head((int)(80 + 34 * n), "Pages of a snapshot, each bar as long as the guest's memory");
+    for (size_t i = 0; i < n; i++) {
+        double x = LEFT + 120, y = 40 + 34.0 * (double)i, sum = 0;
+        for (size_t k = 0; k < KINDS; k++)
+            sum += bars[i].pages[k];
+        text(x - 8, y + 15, "end", bars[i].label);
+        for (size_t k = 0; k < KINDS && sum > 0; k++) {
+            double width = bars[i].pages[k] / sum * (WIDTH - LEFT - 260);
+            printf("<rect x=\"%.1f\" y=\"%.1f\" width=\"%.2f\" height=\"20\" fill=\"%s\"/>\n",
+                   x, y, width, kinds[k].color);
+            x += width;
+        }
+        snprintf(label, sizeof label, "%.1f MiB stored", bars[i].pages[0] / 256);
+        text(x + 8, y + 15, "start", label);
+    }
+    for (size_t k = 0; k < KINDS; k++) {
+        double x = LEFT + 120 + 170.0 * (double)k, y = 52 + 34.0 * (double)n;
+        printf("<rect x=\"%.1f\" y=\"%.1f\" width=\"12\" height=\"12\" fill=\"%s\"/>\n", x, y,
+               kinds[k].color);
+        text(x + 18, y + 11, "start", kinds[k].name);
+    }
+    printf("</svg>\n");
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
+    if (argc == 3 && strcmp(argv[1], "kinds") == 0)
+        return draw_kinds(argv[2]);
     if (argc == 3 && strcmp(argv[1], "timeline") == 0)
         return timeline(argv[2]);
     if (argc == 7 && strcmp(argv[1], "growth") == 0)
         return growth(argv + 2);
     fprintf(stderr, "usage: benchplot timeline FILE\n"
-                    "       benchplot growth FILE CASE KEY METRIC TITLE\n");
+                    "       benchplot growth FILE CASE KEY METRIC TITLE\n"
+                    "       benchplot kinds FILE\n");
     return 2;
 }

@@ -81,7 +81,8 @@ struct inst {
 };
 
 struct saved {
-    uint64_t bytes, allocated, pause_ns, pages, zero;
+    uint64_t bytes, allocated, pause_ns;
+    uint64_t pages, zero, same; /* all 0: it does not say */
 };
 
 struct target {

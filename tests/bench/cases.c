@@ -107,6 +107,11 @@ static void note_saved(const struct target *t, const char *params, const struct 
     rec("snapshot-create", params, "time", "ms", t->name, MS(ns));
     rec("snapshot-create", params, "pause", "ms", t->name, MS(sv->pause_ns));
     rec("snapshot-create", params, "bytes", "B", t->name, (double)sv->allocated);
+    if (!sv->pages)
+        return;
+    rec("snapshot-create", params, "pages-stored", "1", t->name, (double)sv->pages);
+    rec("snapshot-create", params, "pages-same", "1", t->name, (double)sv->same);
+    rec("snapshot-create", params, "pages-zero", "1", t->name, (double)sv->zero);
 }
 
 bool make_image(const struct target *t, const struct spec *s, const char *what,

@@ -177,7 +177,8 @@ static bool save(struct inst *in, const char *path, bool full, struct saved *ret
                               .allocated = (uint64_t)st.st_blocks * 512,
                               .pause_ns = saved->pause_ns,
                               .pages = saved->pages_stored,
-                              .zero = saved->pages_zero};
+                              .zero = saved->pages_zero,
+                              .same = saved->pages_same};
     if (fd >= 0)
         close(fd);
     return ok;

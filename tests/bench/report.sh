@@ -24,6 +24,9 @@ draw memory.svg growth "$out/results.jsonl" restore-growth memory_mib time \
 draw vcpus.svg growth "$out/results.jsonl" restore-growth vcpus time \
     "Restore from the pool against vCPUs"
 draw clones.svg growth "$out/results.jsonl" clones n memory "Memory of one of n idle clones"
+draw pages.svg kinds "$out/results.jsonl"
+draw sessions.svg growth "$out/results.jsonl" session-growth sessions wake \
+    "Waking a microVM for the n-th time"
 awk -v about="$out/about" -v notes=tests/bench/notes.md \
     -v pictures="$(cd "$pictures" && echo *.svg)" \
     -f tests/bench/report.awk tests/bench/bars "$out/results.jsonl" \
