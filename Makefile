@@ -25,12 +25,12 @@ CROSS := $(if $(filter aarch64,$(shell uname -m)),,aarch64-linux-gnu-)
 
 BASE := buf crc32c err fd filter log msg
 
-SNAPSHOT := devstate io memscan overlay snapcheck snapdelta snapfile snapstate snapwrite
+SNAPSHOT := devstate io memscan overlay snapcheck snapdelta snapfile snaplayer snapstate snapwrite
 
 VMM :=  \
 	arm64_boot arm64_fdt arm64_gic arm64_regs arm64_vcpu blk_io blk_layers bus ctl_server dev_rtc \
 	dev_table dev_uart dev_vmgenid hand irq jail kvm machine main seccomp virtio_balloon \
-	virtio_blk virtio_dev virtio_mmio virtio_net virtio_rng virtio_vsock virtq vm vm_restore \
+	virtio_blk virtio_dev virtio_mmio virtio_net virtio_rng virtio_vsock virtq vm vm_memory vm_restore \
 	vm_save vsock_conn vsock_state
 # Only in the debug twin.
 VMM_DEBUG := cpuregs debug gdb gdb_commands gdb_packet guestmem pagewalk stops trace verbs
@@ -44,7 +44,7 @@ API :=  \
 	config config_json confine confine_calls conn digest dockerfile dockerfile_words durable edge \
 	edge_head edge_pump events exchange fleet fleet_addr fleet_adopt fleet_build fleet_guest fleet_host fleet_idle fleet_image \
 	fleet_info fleet_io fleet_jobs fleet_open fleet_run fleet_stream fleet_table front fsm guest_link guest_talk http1 http1_write \
-	jsonw keys mbed metrics netlink nft op ops_connector ops_exec ops_ext ops_file ops_image ops_key ops_managed ops_microvm ops_run ops_tag \
+	jsonw keys layers mbed metrics netlink nft op ops_connector ops_exec ops_ext ops_file ops_image ops_key ops_managed ops_microvm ops_run ops_tag \
 	ops_token ops_update ops_version ops_watch page parent parent_adopt parent_spawn pool reconcile role route s3 s3_body \
 	s3_chunked s3_list s3_multi s3_object s3_xml seal server shapes sigv4 sigv4_canon sigv4_sign \
 	siphash snapfiles store_image store_misc store_schema store_sqlite store_vm tls token urlenc uuid validate vmm zip
@@ -68,13 +68,13 @@ SNAPTOOLS := snapdump snapdiff snapmap snappack
 # Prints what the debug twin traced.
 TRACE_SRC := tools/vmmtrace.c hypervisor/base/fd.c hypervisor/base/err.c
 SNAPTOOL_SRC := $(patsubst %,hypervisor/base/%.c,buf crc32c err fd) tools/snapnames.c tools/snapview.c \
-	$(patsubst %,snapshot/%.c,devstate io memscan snapcheck snapdelta snapfile snapstate)
+	$(patsubst %,snapshot/%.c,devstate io memscan snapcheck snapdelta snapfile snaplayer snapstate)
 API_LIBS := -lmbedtls -lmbedx509 -lmbedcrypto -lsqlite3 -ljansson -lllhttp -lz -lm -lpthread
 
 # What the unit tests and fuzz targets may use, besides the api and snapshot folders: the parts
 # of VMM and init that know neither KVM nor PID 1.
 TESTED_VMM := virtq virtio_mmio virtio_dev virtio_blk blk_io virtio_net virtio_vsock vsock_conn \
-	vsock_state virtio_rng virtio_balloon blk_layers bus debug/gdb_packet debug/pagewalk
+	vsock_state virtio_rng virtio_balloon blk_layers bus debug/gdb_packet debug/pagewalk vm_memory
 TESTED_GUEST := inflate zip glob users text util req
 
 # tests/unit/test_NAME.c; the guest's own parsers, and those of the command line tool, are groups
@@ -83,13 +83,13 @@ UNIT := \
 	arn artifacts bench_peers blk_crash cli_pack cli_text config crc32c devstate dockerfile fsm gdb_packet glob \
 	guest_link guest_zip http http_status inflate ops ops_ext ops_guest ops_key openapi ops_update ops_vm overlay page pagewalk ring \
 	s3_chunked sigv4 sigv4_sign snapfile snapfile_delta snapfile_devices snapfile_forgery \
-	snapfile_old snapfile_power snapfile_seal snapfile_tools store text tls tlv token users validate \
+	snapfile_old snapfile_power snapfile_seal snapfile_tools snaplayer store text tls tlv token users validate \
 	virtio_blk virtio_misc virtio_mmio virtio_net virtio_vsock virtq watch zip
 UNIT_GUEST := inflate tlv guest_zip glob users text http_status
 UNIT_CLI := cli_text cli_pack
 FUZZ := \
 	arn dockerfile gdb_packet guest_link guest_req guest_zip http1 inflate ops_json priv s3_chunked \
-	sigv4 snapfile snapstate tlv virtio_blk virtio_misc virtio_net virtq vsock zip
+	sigv4 snapfile snaplayer snapstate tlv virtio_blk virtio_misc virtio_net virtq vsock zip
 FUZZ_GUEST := inflate tlv guest_zip guest_req
 
 # ---- compilers: eight ways to compile a file -----------------------------------------------------

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "../hypervisor/base/fd.h"
+#include "../hypervisor/base/log.h"
 #include "../hypervisor/base/mem.h"
 #include "../hypervisor/base/num.h"
 
@@ -404,9 +405,29 @@ static int wait_listen(struct build *b, struct err *e)
     return 0;
 }
 
+/* Without a layer the image holds everything itself. */
+static void choose_layer(struct build *b, bool fresh)
+{
+    struct err e = ERR_INIT;
+    layer_put(b->f->layers, b->layer);
+    if (layer_choose(b->f->layers, b->vmm, fresh, &b->layer, &e) < 0)
+        log_err(LOG_WARN, &e, "save an image without a memory layer");
+}
+
 static int save_image(void *ctx, int fd, struct err *e)
 {
     struct build *b = ctx;
+    choose_layer(b, false);
+    for (bool again = false; b->layer; again = true) {
+        int r = guest_save_over(b->vmm, b->layer, fd, &b->saved, e);
+        if (r < 0 || again ||
+            !layer_unlike(b->layer, b->saved.layer_same, b->saved.layer_other))
+            return r;
+        /* The host's CPUs or something else in the kernel's text has changed. */
+        choose_layer(b, true);
+        if (ftruncate(fd, 0) < 0)
+            return err_sys(e, errno, "empty the snapshot file");
+    }
     return guest_save(b->vmm, true, fd, &b->saved, e);
 }
 
@@ -467,7 +488,8 @@ int build_validate(struct build *b, struct err *e)
                               .base = b->base,
                               .disk = b->disk,
                               .boot = b->boot,
-                              .mem = mem};
+                              .mem = mem,
+                              .layer = b->layer};
     const struct restore_fds rf = {
         .console = b->console, .session_mem = -1, .session_disk = session};
     r = take(b, e);

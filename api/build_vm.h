@@ -28,7 +28,8 @@ struct build {
     uint64_t mem_bytes;
     unsigned step, steps; /* [2/5] */
     struct ctl_saved saved;
-    const char *code; /* what kind of failure it is, for the reason */
+    struct layer *layer; /* below the image; NULL: none */
+    const char *code;    /* what kind of failure it is, for the reason */
 };
 
 /* Executes the steps on b->base + b->disk; the layer is complete and closed to writes when it

@@ -77,6 +77,7 @@ static const struct filter_rule rules[] = {
     CALL(mprotect, "stacks; never executable", .arg = 2, .without = PROT_EXEC),
     CALL(munmap, "the same"),
     CALL(mremap, "heap"),
+    CALL(memfd_create, "memory layers in huge pages"),
     CALL(madvise, "stacks and heap that are free again"),
     CALL(clone3, "the C library falls back to clone, whose arguments can be seen",
          .error = ENOSYS),

@@ -19,6 +19,7 @@
 #include "../hypervisor/base/mem.h"
 #include "config.h"
 #include "durable.h"
+#include "layers.h"
 #include "parent.h"
 #include "role.h"
 
@@ -129,6 +130,7 @@ int main(int argc, char **argv)
     }
     if (c.tls_client_ca[0])
         pc.files[PRIV_TLS_CLIENT_CA] = c.tls_client_ca;
+    layers_allow_huge();
     int r = prepare(&c, &e);
     if (r == 0)
         r = parent_supervise(&pc, api_role, &c, &e);

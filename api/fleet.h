@@ -27,6 +27,8 @@ struct metrics; /* metrics.h */
 struct fleet_host {
     int kernel, initrd, meminfo; /* guest kernel Image, initramfs, /proc/meminfo */
     struct seal *seal;           /* the key for seals, or NULL */
+    uint64_t kernel_text;        /* bytes of the kernel that stay as they are; 0: not known */
+    bool huge;                   /* shared memory may have huge pages */
     uint32_t dns[FLEET_DNS_MAX]; /* host order */
     unsigned ndns;
     char boot_id[40]; /* of the host: what is remembered of processes is void after another */

@@ -206,6 +206,7 @@ static void cleanup(struct build *b)
 {
     build_stop(b);
     fleet_address_drop(b->f, b->ip);
+    layer_put(b->f->layers, b->layer);
     const int fds[] = {b->base, b->disk, b->boot, b->context, b->console, b->dir};
     for (size_t i = 0; i < ARRAY_LEN(fds); i++) {
         if (fds[i] >= 0)

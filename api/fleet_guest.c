@@ -44,17 +44,20 @@ int guest_load(struct vmm *v, const struct image *img, const struct restore_fds 
         .has_rng = 1,
         .has_balloon = FLEET_BALLOON,
         .nmem_layers = rf->session_mem >= 0 ? 2 : 1,
+        .has_layer = img->layer != NULL,
     };
     memcpy(m.mac, mac, sizeof m.mac);
     memcpy(m.disks[0].serial, "root", 5);
     m.disks[0].nlayers = 4;
     random_fill(m.vmgenid, sizeof m.vmgenid);
-    int fds[8];
+    int fds[12];
     size_t n = 0;
     fds[n++] = rf->console;
     fds[n++] = img->mem;
     if (rf->session_mem >= 0)
         fds[n++] = rf->session_mem;
+    if (img->layer)
+        fds[n++] = layer_fd(img->layer);
     fds[n++] = v->tap;
     fds[n++] = img->base;
     fds[n++] = img->disk;
@@ -71,6 +74,14 @@ int guest_save(struct vmm *v, bool full, int fd, struct ctl_saved *ret, struct e
 {
     const struct ctl_save s = {.flags = full ? CTL_SAVE_FULL : 0};
     return vmm_call(v, CTL_SAVE, &s, sizeof s, &fd, 1, deadline_ms(SAVE_LIMIT_MS), ret, e);
+}
+
+int guest_save_over(struct vmm *v, const struct layer *l, int fd, struct ctl_saved *ret,
+                    struct err *e)
+{
+    const struct ctl_save s = {.flags = CTL_SAVE_FULL | CTL_SAVE_LAYER};
+    const int fds[] = {fd, layer_fd(l)};
+    return vmm_call(v, CTL_SAVE, &s, sizeof s, fds, 2, deadline_ms(SAVE_LIMIT_MS), ret, e);
 }
 
 /* ---- requests to init ---- */

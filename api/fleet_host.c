@@ -10,6 +10,7 @@
 #include "../hypervisor/base/log.h"
 #include "../hypervisor/base/mem.h"
 #include "fleet.h"
+#include "layers.h"
 #include "seal.h"
 
 /* The guests use the host's name servers; one that listens only inside the host is of no use.
@@ -55,6 +56,8 @@ int fleet_host_open(struct fleet_host *h, const char *kernel, const char *initrd
     if (r < 0)
         return err_sys(e, -r, "read the host's boot id");
     memcpy(h->boot_id, boot, strnlen(boot, sizeof h->boot_id - 1));
+    h->kernel_text = layers_kernel_text(kernel);
+    h->huge = layers_have_huge();
     read_dns(h);
     return 0;
 }

@@ -90,8 +90,9 @@ int overlay_make(int dir, const char *name, uint64_t size, int *ret_fd, struct e
 
 /* ---- the shared ones ---- */
 
-static void image_free(struct image *img)
+static void image_free(struct fleet *f, struct image *img)
 {
+    layer_put(f->layers, img->layer);
     const int fds[] = {img->base, img->disk, img->boot, img->mem};
     for (size_t i = 0; i < ARRAY_LEN(fds); i++) {
         if (fds[i] >= 0)
@@ -99,6 +100,15 @@ static void image_free(struct image *img)
     }
     image_config_free(&img->config);
     free(img);
+}
+
+int image_layer(struct fleet *f, struct image *img, struct err *e)
+{
+    struct snap_info info;
+    int r = snap_read_info(img->mem, &info, e);
+    if (r == 0 && info.flags & SNAP_LAYERED)
+        r = layer_get(f->layers, info.layer.id, &img->layer, e);
+    return r < 0 ? err_wrap(e, "image") : 0;
 }
 
 static int open_files(struct fleet *f, struct image *img, struct err *e)
@@ -126,7 +136,7 @@ static int open_files(struct fleet *f, struct image *img, struct err *e)
     }
     if (f->seal && (r = seal_check(f->seal, img->mem, e)) < 0)
         return err_wrap(e, "image");
-    return 0;
+    return image_layer(f, img, e);
 }
 
 static int load(struct fleet *f, const char *name, uint32_t major, struct image **ret,
@@ -151,7 +161,7 @@ static int load(struct fleet *f, const char *name, uint32_t major, struct image 
         if (r == 0)
             r = open_files(f, img, e);
         if (r < 0)
-            image_free(img);
+            image_free(f, img);
         else
             *ret = img;
     }
@@ -194,7 +204,7 @@ int image_get(struct fleet *f, const char *name, uint32_t major, struct image **
     img->refs++;
     pthread_mutex_unlock(&f->lock);
     if (fresh)
-        image_free(fresh);
+        image_free(f, fresh);
     pool_want(f->pool, img->vcpus, img->vcpus == 1 ? 3 : 1);
     *ret = img;
     return 0;
@@ -214,7 +224,7 @@ void image_free_all(struct fleet *f)
 {
     for (struct image *img = f->images, *next; img; img = next) {
         next = img->next;
-        image_free(img);
+        image_free(f, img);
     }
     f->images = NULL;
 }
@@ -238,7 +248,9 @@ int fleet_forget_version(struct fleet *f, const char *file_id, struct err *e)
     if (used)
         return err_set(e, EBUSY, "microVMs run from this version; terminate them first");
     if (gone)
-        image_free(gone);
+        image_free(f, gone);
     int r = snapfiles_drop_tree(&snap_io_host, f->images_dir, file_id);
+    if (r == 0)
+        layers_collect(f->layers);
     return r < 0 ? err_sys(e, -r, "remove the files of an image") : 0;
 }

@@ -42,6 +42,13 @@ static int open_all(struct fleet *f, struct err *e)
         r = table_open(f, e);
     if (r < 0)
         return r;
+    const struct layers_config lc = {.state_dir = f->state_dir,
+                                     .images_dir = f->images_dir,
+                                     .kernel_fd = f->c.host->kernel,
+                                     .kernel_text = f->c.host->kernel_text,
+                                     .huge = f->c.host->huge};
+    if ((r = layers_open(&f->layers, &lc, e)) < 0)
+        return r;
     host_size(f);
     uint64_t mem_max[CTL_VCPUS_MAX + 1] = {0};
     /* The limit of a process that waits must fit the largest machine it may become. */
@@ -58,6 +65,8 @@ static int open_all(struct fleet *f, struct err *e)
         r = jobs_open(f, e);
     if (r == 0)
         r = fleet_reconcile(f, e);
+    if (r == 0)
+        layers_collect(f->layers);
     if (r == 0)
         r = jobs_start_timer(f, e);
     return r;
@@ -147,6 +156,7 @@ void fleet_close(struct fleet *f)
     }
     table_close(f);
     image_free_all(f);
+    layers_close(f->layers);
     const int fds[] = {f->state_dir, f->images_dir, f->vms_dir,
                        f->kernel,    f->initrd,     f->meminfo};
     for (size_t i = 0; i < ARRAY_LEN(fds); i++) {

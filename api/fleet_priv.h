@@ -15,6 +15,7 @@
 #include "fleet.h"
 #include "fleet_io.h"
 #include "fsm.h"
+#include "layers.h"
 #include "pool.h"
 #include "seal.h"
 #include "snapfiles.h"
@@ -44,6 +45,7 @@ struct image { /* a built version with its files open; shared by all its microVM
     uint32_t vcpus;
     uint64_t mem_bytes, disk_bytes;
     int base, disk, boot, mem; /* base file, frozen layers, memory snapshot */
+    struct layer *layer;       /* below the memory snapshot; NULL: none */
     struct image_config config;
 };
 
@@ -132,6 +134,7 @@ struct fleet {
     struct pool *pool;
     int state_dir, images_dir, vms_dir;
     int kernel, initrd;
+    struct layers *layers;
     struct seal *seal; /* NULL: snapshots are not sealed */
     uint32_t dns[FLEET_DNS_MAX];
     unsigned ndns;
@@ -224,12 +227,17 @@ int guest_stream_begin(struct glink *g, uint16_t type, const struct tlv_writer *
                        uint64_t deadline, struct err *e);
 /* Full or difference snapshot of a frozen guest into an empty file. */
 int guest_save(struct vmm *v, bool full, int fd, struct ctl_saved *ret, struct err *e);
+/* The same for an image over a memory layer. */
+int guest_save_over(struct vmm *v, const struct layer *l, int fd, struct ctl_saved *ret,
+                    struct err *e);
 
 /* fleet_image.c */
 int image_get(struct fleet *f, const char *name, uint32_t major, struct image **ret,
               struct err *e);
 void image_put(struct fleet *f, struct image *img);
 void image_free_all(struct fleet *f);
+/* Opens the memory layer that img->mem names, if any. */
+int image_layer(struct fleet *f, struct image *img, struct err *e);
 int image_meta_write(int dir, const struct image_meta *m, struct err *e);
 int image_meta_read(int dir, struct image_meta *m, struct err *e);
 int image_base_open(struct fleet *f, const char *base, int *ret_fd, uint64_t *ret_size,

@@ -14,8 +14,10 @@
 #include "../snapshot/overlay.h"
 #include "seal.h"
 
-#define DISK     "disk.ovl"
-#define SNAPSHOT "mem.snap."
+#define DISK      "disk.ovl"
+#define SNAPSHOT  "mem.snap."
+
+#define LAYER_TMP "new.tmp"
 
 void snapfiles_name(char ret[SNAPFILES_NAME], uint64_t generation)
 {
@@ -39,6 +41,21 @@ static int fill(const struct snap_io *io, const struct seal *seal, int fd,
     return 0;
 }
 
+static int publish(const struct snap_io *io, int dir, const char *tmp, const char *name,
+                   struct err *e)
+{
+    int r = io->rename(io->ctx, dir, tmp, name);
+    if (r < 0) {
+        io->unlink(io->ctx, dir, tmp, false);
+        return err_sys(e, -r, "publish the snapshot");
+    }
+    if ((r = io->sync(io->ctx, dir)) < 0) {
+        io->unlink(io->ctx, dir, name, false);
+        return err_sys(e, -r, "publish the snapshot");
+    }
+    return 0;
+}
+
 int snapfiles_write(const struct snap_io *io, const struct seal *seal, int dir,
                     const char *name, const struct snapfiles_steps *s, uint64_t *ret_bytes,
                     struct err *e)
@@ -57,15 +74,41 @@ int snapfiles_write(const struct snap_io *io, const struct seal *seal, int dir,
         io->unlink(io->ctx, dir, tmp, false);
         return r;
     }
-    if ((r = io->rename(io->ctx, dir, tmp, name)) < 0) {
-        io->unlink(io->ctx, dir, tmp, false);
-        return err_sys(e, -r, "publish the snapshot");
+    return publish(io, dir, tmp, name, e);
+}
+
+/* ---- memory layers ---- */
+
+void snapfiles_layer_name(char ret[SNAPFILES_LAYER], const uint8_t id[32])
+{
+    for (unsigned i = 0; i < 32; i++)
+        snprintf(ret + 2 * i, 3, "%02x", id[i]);
+    memcpy(ret + 64, ".layer", 7);
+}
+
+int snapfiles_layer(const struct snap_io *io, int dir, snapfiles_layer_fn *save, void *ctx,
+                    struct err *e)
+{
+    char name[SNAPFILES_LAYER];
+    io->unlink(io->ctx, dir, LAYER_TMP, false);
+    int fd = io->open(io->ctx, dir, LAYER_TMP, O_RDWR | O_CREAT | O_EXCL, 0600);
+    if (fd < 0)
+        return err_sys(e, -fd, "make the file of a memory layer");
+    int r = save(ctx, fd, name, e);
+    if (r == 0 && (r = io->sync(io->ctx, fd)) < 0)
+        err_sys(e, -r, "make the memory layer durable");
+    snap_io_close(io, &fd);
+    if (r < 0) {
+        io->unlink(io->ctx, dir, LAYER_TMP, false);
+        return r;
     }
-    if ((r = io->sync(io->ctx, dir)) < 0) {
-        io->unlink(io->ctx, dir, name, false);
-        return err_sys(e, -r, "publish the snapshot");
-    }
-    return 0;
+    return publish(io, dir, LAYER_TMP, name, e);
+}
+
+int snapfiles_drop_layer(const struct snap_io *io, int dir, const char *name)
+{
+    int r = io->unlink(io->ctx, dir, name, false);
+    return r < 0 ? r : io->sync(io->ctx, dir);
 }
 
 /* The system says once that it could not write: a later sync would succeed, and what the guest

@@ -6,6 +6,7 @@
  * the fleet, and by tests/unit/test_snapfile_power.c with a disk that fails.
  *     vms/<id>/      disk.ovl, mem.snap.<generation>
  *     images/<id>/   disk.ovl, boot.ovl, mem.snap, meta
+ *     layers/        <id>.layer
  */
 #ifndef DORMOUSE_API_SNAPFILES_H
 #define DORMOUSE_API_SNAPFILES_H
@@ -34,6 +35,17 @@ struct snapfiles_steps {
 int snapfiles_write(const struct snap_io *io, const struct seal *seal, int dir,
                     const char *name, const struct snapfiles_steps *s, uint64_t *ret_bytes,
                     struct err *e);
+/* A memory layer: written under a temporary name by save(), which says the lasting one. There
+ * before any image that names it is. */
+#define SNAPFILES_LAYER (64u + 7u) /* 64 hex digits, ".layer" */
+typedef int snapfiles_layer_fn(void *ctx, int fd, char ret_name[SNAPFILES_LAYER],
+                               struct err *e);
+int snapfiles_layer(const struct snap_io *io, int dir, snapfiles_layer_fn *save, void *ctx,
+                    struct err *e);
+void snapfiles_layer_name(char ret[SNAPFILES_LAYER], const uint8_t id[32]);
+/* After the last image that names it is gone, durably; or a temporary file. */
+int snapfiles_drop_layer(const struct snap_io *io, int dir, const char *name);
+
 /* A session's suspend: snapshot, disk, row; at last the older generation goes. `parent`: the
  * directory that holds dir. After an error the session is what it was, and may be tried again;
  * but with -ENOTRECOVERABLE its disk has lost writes, and it has to end. */

@@ -22,6 +22,8 @@
 #define FLAG_BE      1u
 #define PAGE_SIZE_4K 1u
 
+_Static_assert(CTL_KERNEL == MEM_KERNEL_BASE, "the daemon knows where kernels lie");
+
 int boot_parse_image(const void *head, size_t len, uint64_t file_len, struct image_head *ret,
                      struct err *e)
 {

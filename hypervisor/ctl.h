@@ -27,6 +27,7 @@
 #define CTL_DISKS_MAX  4u
 #define CTL_LAYERS_MAX 8u
 #define CTL_CMDLINE    512u
+#define CTL_KERNEL     0x40200000ull /* where CTL_BOOT puts a kernel with text offset 0 */
 #define CTL_CID        3u /* guest's vsock context id, the same in every microVM */
 
 enum ctl_type {
@@ -40,7 +41,8 @@ enum ctl_type {
     CTL_STATS,      /* answered by CTL_DONE with struct ctl_stats */
     CTL_VSOCK_OPEN, /* struct ctl_vsock + fd: connect the fd (stream) to a guest port */
     CTL_BALLOON,    /* struct ctl_balloon: set the target */
-    CTL_WORKSET,    /* reserved: refused with ENOTSUP */
+    CTL_WORKSET,    /* + fd: writes which pages the machine has touched since its restore */
+    CTL_LAYER,      /* struct ctl_layer + fd: writes a memory layer; needs a paused machine */
 
     /* VMM -> daemon */
     CTL_READY = 64, /* struct ctl_ready, event */
@@ -81,15 +83,19 @@ struct ctl_machine {
     char cmdline[CTL_CMDLINE]; /* CTL_BOOT only */
     uint32_t nmem_layers;      /* CTL_RESTORE only: 1 image, or image + session */
     uint32_t start_paused;
+    uint32_t has_layer;   /* CTL_RESTORE only: the image's memory layer is there */
+    uint32_t has_workset; /* CTL_RESTORE only: and the pages it will touch */
 };
 /* Descriptors in order:
  *   CTL_BOOT:    kernel Image, initrd (cpio), console log (append), [tap], disk 0 layers…
- *   CTL_RESTORE: console log, snapshot files base…top (nmem_layers), [tap], disk 0 layers…
+ *   CTL_RESTORE: console log, snapshot files base…top (nmem_layers), [layer], [workset],
+ *                [tap], disk 0 layers…
  * Kernel and snapshot files are mapped: while the machine lives they may be renamed, replaced
  * or unlinked, but never changed in place or truncated (the VMM would die of SIGBUS).
  */
 
-#define CTL_SAVE_FULL 1u /* else: difference to the machine's image layer */
+#define CTL_SAVE_FULL  1u /* else: difference to the machine's image layer */
+#define CTL_SAVE_LAYER 2u /* with FULL: the second fd is a memory layer to save over */
 
 struct ctl_save {
     uint32_t flags;
@@ -103,9 +109,18 @@ struct ctl_saved {
     uint64_t file_bytes;   /* apparent size */
     uint64_t pages_stored; /* 4 KiB pages with content */
     uint64_t pages_zero;
-    uint64_t pages_same; /* dirty but equal to the image */
-    uint64_t pause_ns;   /* vCPUs stopped until saved */
-    uint8_t id[16];      /* the new snapshot's id */
+    uint64_t pages_same;  /* dirty but equal to the image */
+    uint64_t pause_ns;    /* vCPUs stopped until saved */
+    uint8_t id[16];       /* the new snapshot's id */
+    uint64_t layer_same;  /* pages that are in the layer */
+    uint64_t layer_other; /* pages of its place that had to be stored all the same */
+};
+
+/* fd: the new layer file, empty, read-write. Its id is zeros: naming and publishing it is the
+ * daemon's work. */
+struct ctl_layer {
+    uint64_t gpa, len; /* whole pages of memory */
+    uint64_t kernel;   /* goes into the file's header */
 };
 
 struct ctl_vsock {

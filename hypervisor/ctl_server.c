@@ -142,6 +142,10 @@ static int take_fds(struct msg *msg, const struct ctl_machine *m, bool boot,
     fds->console = take(&t);
     for (unsigned i = 0; !boot && i < MIN(m->nmem_layers, 2u); i++)
         fds->snapshots[i] = take(&t);
+    if (!boot && m->has_layer)
+        fds->layer = take(&t);
+    if (!boot && m->has_workset)
+        fds->workset = take(&t);
     if (m->has_net)
         fds->tap = take(&t);
     for (unsigned i = 0; i < m->ndisks; i++) {
@@ -187,13 +191,24 @@ static int save(struct ctl_server *s, uint32_t id, struct err *e)
 {
     const struct ctl_save *order = msg_body(&s->msg, sizeof *order);
     struct ctl_saved saved;
-    if (!order || s->msg.nfds != 1)
+    bool layer = order && order->flags & CTL_SAVE_LAYER;
+    if (!order || s->msg.nfds != (layer ? 2 : 1))
         return err_set(e, EBADMSG, "a save order with %u bytes and %u descriptors", s->msg.len,
                        s->msg.nfds);
-    int r = machine_save(s->vm, s->msg.fds[0], order->flags & CTL_SAVE_FULL, &saved, e);
+    int r = machine_save(s->vm, s->msg.fds[0], order->flags & CTL_SAVE_FULL,
+                         layer ? s->msg.fds[1] : -1, &saved, e);
     if (r == 0)
         send_msg(s, CTL_DONE, id, &saved, sizeof saved);
     return r < 0 ? r : 1;
+}
+
+static int save_layer(struct ctl_server *s, struct err *e)
+{
+    const struct ctl_layer *l = msg_body(&s->msg, sizeof *l);
+    if (!l || s->msg.nfds != 1)
+        return err_set(e, EBADMSG, "a layer order with %u bytes and %u descriptors", s->msg.len,
+                       s->msg.nfds);
+    return machine_save_layer(s->vm, s->msg.fds[0], l, e);
 }
 
 static int vsock_open(struct ctl_server *s, struct err *e)
@@ -249,6 +264,8 @@ static int handle(struct ctl_server *s, struct err *e)
         return vm_resume(vm, e);
     case CTL_SAVE:
         return save(s, id, e);
+    case CTL_LAYER:
+        return save_layer(s, e);
     case CTL_STOP:
         vm_end(vm, CTL_EXIT_STOPPED, -1, "stopped");
         return 0;

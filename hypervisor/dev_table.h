@@ -11,6 +11,7 @@
 struct machine_fds {
     int kernel, initrd, console, tap;
     int snapshots[2]; /* image, session */
+    int layer, workset;
     int layers[CTL_DISKS_MAX][CTL_LAYERS_MAX];
 };
 

@@ -94,6 +94,9 @@ static int open_snapshots(struct hand *h, struct err *e)
     int r = snap_read_info(h->fds.snapshots[0], &info, e);
     if (r < 0)
         return err_wrap(e, "'%s'", h->o.restore);
+    if (h->o.layer && (r = open_file(h->o.layer, O_RDONLY, &h->fds.layer, e)) < 0)
+        return r;
+    h->m.has_layer = h->o.layer != NULL;
     h->m.vcpus = h->o.vcpus = info.vcpus;
     h->m.mem_bytes = info.mem_bytes;
     return 0;
@@ -178,7 +181,7 @@ static void on_paused(struct vm *vm, void *ctx)
     struct hand *h = ctx;
     struct ctl_saved saved;
     struct err e = ERR_INIT;
-    if (machine_save(vm, h->save_fd, !h->o.diff, &saved, &e) < 0) {
+    if (machine_save(vm, h->save_fd, !h->o.diff, -1, &saved, &e) < 0) {
         log_err(LOG_ERROR, &e, "save");
         h->status = 1;
     } else {

@@ -8,6 +8,7 @@
 struct hand_options {
     const char *kernel, *initrd, *cmdline; /* --run */
     const char *restore;                   /* --restore IMAGE[,SESSION] */
+    const char *layer;                     /* the image's memory layer; NULL: it has none */
     uint64_t mem_bytes;
     unsigned vcpus;
     const char *disks[CTL_DISKS_MAX]; /* base[,overlay...][:ro] */

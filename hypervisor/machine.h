@@ -10,7 +10,11 @@ int machine_boot(struct vm *vm, const struct ctl_machine *m, struct machine_fds 
                  const struct machine_hooks *hooks, struct err *e);
 int machine_restore(struct vm *vm, const struct ctl_machine *m, struct machine_fds *fds,
                     const struct machine_hooks *hooks, struct err *e);
-/* A paused machine, to an empty file. */
-int machine_save(struct vm *vm, int fd, bool full, struct ctl_saved *ret, struct err *e);
+/* A paused machine, to an empty file. layer_fd (or -1): a memory layer to save a whole machine
+ * over. */
+int machine_save(struct vm *vm, int fd, bool full, int layer_fd, struct ctl_saved *ret,
+                 struct err *e);
+/* A stretch of a paused machine's memory, as a layer. */
+int machine_save_layer(struct vm *vm, int fd, const struct ctl_layer *order, struct err *e);
 
 #endif

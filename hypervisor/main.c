@@ -60,6 +60,7 @@ static const char usage[] =
     "  --save FILE --save-after-line TEXT\n"
     "                        save and end when the console prints TEXT\n"
     "  --diff                save only what differs from the restored image\n"
+    "  --layer FILE          the memory layer of the image to restore, if it has one\n"
     "  --uid N               user to become when started as root (default 65534)\n"
     "  --no-jail             by hand only: no namespaces, no system call filter\n"
     "  --help, --version\n" DEBUG_USAGE "\n"
@@ -101,6 +102,7 @@ static const struct known {
     {"run", 0, 0, offsetof(struct options, by_hand)},
     {"listen", 0, 0, offsetof(struct options, listen)},
     {"restore", 1, 0, offsetof(struct options, hand.restore)},
+    {"layer", 1, 0, offsetof(struct options, hand.layer)},
     {"kernel", 1, 0, offsetof(struct options, hand.kernel)},
     {"initrd", 1, 0, offsetof(struct options, hand.initrd)},
     {"cmdline", 1, 0, offsetof(struct options, hand.cmdline)},

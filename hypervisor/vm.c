@@ -50,7 +50,7 @@ int vm_create(struct vm *vm, int kvm_fd, unsigned nvcpus, struct err *e)
 {
     vm->kvm_fd = kvm_fd;
     vm->nvcpus = nvcpus;
-    vm->fd = vm->gic_fd = vm->image_fd = -1;
+    vm->fd = vm->gic_fd = vm->image_fd = vm->layer_fd = -1;
     pthread_mutex_init(&vm->lock, NULL);
     pthread_cond_init(&vm->cond, NULL);
     vm->pagemap_fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);

@@ -75,6 +75,8 @@ struct vm {
     uint8_t scratch[2][SNAP_SCRATCH]; /* for the heads of snapshot files */
     int image_fd; /* the image layer this machine was restored from, or -1 */
     uint8_t image_id[16];
+    int layer_fd; /* the memory layer below it, or -1 */
+    struct snap_layer layer;
 
     /* Shared with the vCPU threads, under `lock`. */
     pthread_mutex_t lock;

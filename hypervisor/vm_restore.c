@@ -19,6 +19,7 @@
 #include "base/mem.h"
 #include "dev_vmgenid.h"
 #include "machine.h"
+#include "vm_memory.h"
 
 /* Shorter runs are read, longer ones mapped: a mapping costs a system call and a piece of
  * address space, whatever its length. */
@@ -63,14 +64,13 @@ static int check_image(struct vm *vm, const struct ctl_machine *m, const struct 
     return check_host(vm, s, e);
 }
 
-static int map_image(struct vm *vm, const struct snap_info *s, int fd, struct err *e)
+static int map_image(struct vm *vm, const struct snap_file *image,
+                     const struct machine_fds *fds, struct err *e)
 {
-    void *p = mmap(NULL, s->mem_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE, fd,
-                   (off_t)s->data_off);
-    if (p == MAP_FAILED)
-        return err_sys(e, errno, "map the image");
-    vm->mem.host = p;
-    vm->mem.size = s->mem_bytes;
+    int r = memory_map(image, fds->snapshots[0], fds->layer, &vm->mem.host, e);
+    if (r < 0)
+        return r;
+    vm->mem.size = image->info.mem_bytes;
     vm->mem.image = true;
     return 0;
 }
@@ -215,7 +215,7 @@ static int restore(struct vm *vm, const struct ctl_machine *m, struct machine_fd
     if (r < 0)
         return r;
     phase_done(vm, PHASE_FILES, &t);
-    r = map_image(vm, &l->image.info, fds->snapshots[0], e);
+    r = map_image(vm, &l->image, fds, e);
     if (r == 0 && l->top == &l->session)
         r = apply_session(vm, &l->session, fds->snapshots[1], e);
     if (r == 0)
@@ -262,6 +262,8 @@ int machine_restore(struct vm *vm, const struct ctl_machine *m, struct machine_f
         /* Kept to compare with when the machine is saved. */
         vm->image_fd = take_fd(&fds->snapshots[0]);
         memcpy(vm->image_id, l.image.info.id, SNAP_ID);
+        vm->layer = l.image.info.layer;
+        vm->layer_fd = take_fd(&fds->layer);
     }
     snap_free(&l.image);
     snap_free(&l.session);

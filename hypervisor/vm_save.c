@@ -16,6 +16,7 @@
 #include "arm64_gic.h"
 #include "base/mem.h"
 #include "machine.h"
+#include "vm_memory.h"
 
 static void add_dev_list(struct vm *vm, struct dstate_writer *w)
 {
@@ -67,7 +68,7 @@ static int save_state(struct vm *vm, struct dstate_writer *w, struct err *e)
 struct base {
     struct snap_file file;
     uint64_t *stored;
-    void *map;
+    uint8_t *map;
     uint64_t len;
 };
 
@@ -91,13 +92,33 @@ static int open_base(struct vm *vm, struct base *b, struct err *e)
         return err_sys(e, ENOMEM, "compare with the image");
     snap_mark_stored(&b->file, b->stored);
     b->len = vm->mem.size;
-    b->map = mmap(NULL, b->len, PROT_READ, MAP_SHARED | MAP_NORESERVE, vm->image_fd,
-                  (off_t)b->file.info.data_off);
-    if (b->map == MAP_FAILED) {
-        b->map = NULL;
-        return err_sys(e, errno, "map the image");
-    }
+    return memory_map(&b->file, vm->image_fd, vm->layer_fd, &b->map, e);
+}
+
+/* The layer that the new image is saved over. */
+struct lower {
+    struct layer_info info;
+    uint8_t *map;
+};
+
+static int open_lower(struct vm *vm, int fd, struct lower *l, struct err *e)
+{
+    int r = layer_read(fd, &l->info, e);
+    if (r < 0)
+        return r;
+    if (!snap_layer_ok(&l->info.is, vm->mem.size))
+        return err_set(e, EINVAL, "the memory layer lies outside the machine's memory");
+    void *p = mmap(NULL, l->info.is.len, PROT_READ, MAP_SHARED, fd, (off_t)LAYER_DATA);
+    if (p == MAP_FAILED)
+        return err_sys(e, errno, "map the memory layer");
+    l->map = p;
     return 0;
+}
+
+static void mark_layer(uint64_t *bitmap, const struct snap_layer *l)
+{
+    for (uint64_t p = l->off / SNAP_PAGE; p < (l->off + l->len) / SNAP_PAGE; p++)
+        bitmap[p / 64] |= 1ull << (p % 64);
 }
 
 /* Pages that may have to be stored: written ones, those mapped from other files than the
@@ -133,10 +154,28 @@ static void fill_info(struct vm *vm, struct snap_info *info)
     info->fingerprint = facts.fingerprint;
 }
 
-int machine_save(struct vm *vm, int fd, bool full, struct ctl_saved *ret, struct err *e)
+int machine_save_layer(struct vm *vm, int fd, const struct ctl_layer *order, struct err *e)
+{
+    struct host_facts facts;
+    struct layer_info l = {.kernel = order->kernel};
+    if (vm->state != VM_PAUSED)
+        return err_set(e, EBUSY, "only a paused machine can be saved");
+    l.is.off = order->gpa - MEM_BASE;
+    l.is.len = order->len;
+    if (order->gpa < MEM_BASE || !snap_layer_ok(&l.is, vm->mem.size))
+        return err_set(e, EINVAL, "a layer of %llu bytes at 0x%llx is not in memory",
+                       (unsigned long long)order->len, (unsigned long long)order->gpa);
+    regs_facts(&vm->regs, &facts);
+    l.midr = facts.midr;
+    return layer_write(&snap_io_host, fd, &l, vm->mem.host, e);
+}
+
+int machine_save(struct vm *vm, int fd, bool full, int layer_fd, struct ctl_saved *ret,
+                 struct err *e)
 {
     struct dstate_writer w = {.b = BUF_INIT};
     struct base base = {.file = SNAP_FILE_INIT};
+    struct lower lower = {.map = NULL};
     struct snap_info info = {.flags = full ? SNAP_FULL : 0};
     struct snap_result result = {0};
     AUTO_FREE uint64_t *candidates = NULL;
@@ -159,6 +198,14 @@ int machine_save(struct vm *vm, int fd, bool full, struct ctl_saved *ret, struct
         r = err_sys(e, ENOMEM, "list the pages to save");
     if (r == 0 && vm->image_fd >= 0)
         r = open_base(vm, &base, e);
+    if (r == 0 && layer_fd >= 0)
+        r = full ? open_lower(vm, layer_fd, &lower, e)
+                 : err_set(e, EINVAL, "a difference is not saved over a memory layer");
+    if (r == 0 && lower.map) {
+        info.flags |= SNAP_LAYERED;
+        info.layer = lower.info.is;
+        mark_layer(candidates, &info.layer);
+    }
     if (r == 0)
         r = save_state(vm, &w, e);
     if (r == 0)
@@ -167,7 +214,8 @@ int machine_save(struct vm *vm, int fd, bool full, struct ctl_saved *ret, struct
                               .candidates = candidates,
                               .base = full ? NULL : base.map,
                               .base_stored = full ? NULL : base.stored,
-                              .deltas = true};
+                              .deltas = true,
+                              .layer = lower.map};
     if (r == 0)
         r = snap_write(fd, &info, w.b.data, w.b.len, &src, &result, e);
     if (r == 0) {
@@ -175,10 +223,14 @@ int machine_save(struct vm *vm, int fd, bool full, struct ctl_saved *ret, struct
                                   .pages_stored = info.pages_stored + result.pages_delta,
                                   .pages_zero = info.pages_zero,
                                   .pages_same = result.pages_same,
+                                  .layer_same = result.layer_same,
+                                  .layer_other = result.layer_other,
                                   .pause_ns = vm_now_ns() - vm->paused_at_ns};
         memcpy(ret->id, info.id, SNAP_ID);
     }
     close_base(&base);
+    if (lower.map)
+        munmap(lower.map, lower.info.is.len);
     buf_free(&w.b);
     return r;
 }

@@ -15,6 +15,12 @@
 #include "devstate.h"
 #include "snapfile_layout.h"
 
+bool snap_layer_ok(const struct snap_layer *l, uint64_t mem_bytes)
+{
+    return l->len > 0 && l->len <= SNAP_LAYER_MAX && l->off % SNAP_PAGE == 0 &&
+           l->len % SNAP_PAGE == 0 && range_ok(l->off, l->len, mem_bytes);
+}
+
 static int check_sections(const struct snap_info *s, struct err *e)
 {
     for (unsigned i = 0; i < s->nsections; i++) {
@@ -40,7 +46,7 @@ static int check_header(const struct snap_info *s, uint64_t file_len, struct err
 {
     static const uint8_t none[SNAP_ID];
     bool full = s->flags & SNAP_FULL;
-    if (s->flags & ~(SNAP_FULL | SNAP_SEALED | SNAP_DELTAS))
+    if (s->flags & ~(SNAP_FULL | SNAP_SEALED | SNAP_DELTAS | SNAP_LAYERED))
         return err_set(e, ENOTSUP, "the snapshot uses features this version does not know (%x)",
                        s->flags);
     if (s->file_len != file_len) {
@@ -58,6 +64,8 @@ static int check_header(const struct snap_info *s, uint64_t file_len, struct err
         return err_set(e, EBADMSG, "the page data lies outside the snapshot");
     if (full != (memcmp(s->parent, none, SNAP_ID) == 0))
         return err_set(e, EBADMSG, "a difference must name its parent, and only that");
+    if ((s->flags & SNAP_LAYERED) && (!full || !snap_layer_ok(&s->layer, s->mem_bytes)))
+        return err_set(e, EBADMSG, "the snapshot's layer is out of place");
     return check_sections(s, e);
 }
 
@@ -91,6 +99,11 @@ int snap_parse_header(const void *bytes, size_t len, uint64_t file_len, struct s
     ret->pages_stored = get_le64(p + AT_PAGES_STORED);
     ret->pages_zero = get_le64(p + AT_PAGES_ZERO);
     ret->file_len = get_le64(p + AT_FILE_LEN);
+    if (ret->flags & SNAP_LAYERED) {
+        memcpy(ret->layer.id, p + AT_LAYER_ID, SNAP_LAYER_ID);
+        ret->layer.off = get_le64(p + AT_LAYER_OFF);
+        ret->layer.len = get_le64(p + AT_LAYER_LEN);
+    }
     ret->nsections = get_le32(p + AT_NSECTIONS);
     for (unsigned i = 0; i < MIN(ret->nsections, SNAP_SECTIONS_MAX); i++) {
         const uint8_t *s = p + AT_SECTIONS + i * SECTION_BYTES;
@@ -119,6 +132,20 @@ struct snap_run snap_run_at(const void *index, size_t i)
                              .off = get_le64(p + 8),
                              .crc = get_le32(p + 16),
                              .flags = get_le32(p + 20)};
+}
+
+size_t snap_find_run(const void *index, size_t nruns, uint64_t page)
+{
+    size_t from = 0, to = nruns;
+    while (from < to) {
+        size_t i = from + (to - from) / 2;
+        struct snap_run r = snap_run_at(index, i);
+        if ((uint64_t)r.page + r.count <= page)
+            from = i + 1;
+        else
+            to = i;
+    }
+    return from;
 }
 
 /* Runs are sorted and disjoint. In a full snapshot a page's place follows from its number; in
@@ -323,6 +350,9 @@ int snap_verify_data(const struct snap_file *f, int fd, struct err *e)
 
 void snap_mark_stored(const struct snap_file *f, uint64_t *bitmap)
 {
+    const struct snap_layer *l = &f->info.layer;
+    for (uint64_t p = l->off / SNAP_PAGE; p < (l->off + l->len) / SNAP_PAGE; p++)
+        bitmap[p / 64] |= 1ull << (p % 64);
     for (size_t i = 0; i < f->nruns; i++) {
         struct snap_run run = snap_run_at(f->index, i);
         if (run.flags & SNAP_RUN_ZERO)

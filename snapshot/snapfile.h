@@ -23,6 +23,9 @@
 #define SNAP_SEALED       2u /* flag: the header carries a keyed checksum (api/seal.h) */
 #define SNAP_SEAL         32u
 #define SNAP_DELTAS       4u /* flag: a section of page deltas belongs to it */
+#define SNAP_LAYERED      8u /* flag: an image over a layer file (snaplayer.h) */
+#define SNAP_LAYER_ID     32u
+#define SNAP_LAYER_MAX    (64ull << 20)
 #define SNAP_FULL_ALIGN   (2ull << 20)
 #define SNAP_SECTIONS_MAX 8u
 #define SNAP_RUN_MAX      256u /* pages in one run */
@@ -40,6 +43,13 @@ struct snap_section {
     uint64_t off, len;
 };
 
+/* A layer below an image: its id, and which bytes of memory it holds. */
+struct snap_layer {
+    uint8_t id[SNAP_LAYER_ID];
+    uint64_t off, len; /* from the first byte of memory; whole pages */
+};
+bool snap_layer_ok(const struct snap_layer *l, uint64_t mem_bytes);
+
 struct snap_info {
     uint32_t version, flags;
     uint8_t id[SNAP_ID], parent[SNAP_ID]; /* parent: zeros when SNAP_FULL */
@@ -49,6 +59,7 @@ struct snap_info {
     uint64_t data_off, data_len;
     uint64_t pages_stored, pages_zero;
     uint64_t file_len;
+    struct snap_layer layer; /* with SNAP_LAYERED, else zeros */
     uint32_t nsections;
     struct snap_section sections[SNAP_SECTIONS_MAX];
 };
@@ -80,6 +91,8 @@ const struct snap_section *snap_section(const struct snap_info *info, uint32_t t
 int snap_check_index(const struct snap_info *info, const void *bytes, size_t len,
                      struct err *e);
 struct snap_run snap_run_at(const void *index, size_t i);
+/* The first run that ends behind `page`, or nruns. */
+size_t snap_find_run(const void *index, size_t nruns, uint64_t page);
 
 /* A page of a session as what differs from the image's page, in units of 16 bytes. Most pages
  * that a request changes, it changes in a few places. */
@@ -128,7 +141,7 @@ void snap_free(struct snap_file *f);
 int snap_read_info(int fd, struct snap_info *ret, struct err *e);
 /* Reads all page data and compares its checksums. */
 int snap_verify_data(const struct snap_file *f, int fd, struct err *e);
-/* Sets the bit of each page that the file stores with content. */
+/* Sets the bit of each page that has content in the file or in its layer. */
 void snap_mark_stored(const struct snap_file *f, uint64_t *bitmap);
 
 static inline bool snap_bit(const uint64_t *bitmap, uint64_t page)
@@ -149,12 +162,14 @@ struct snap_source {
     const uint64_t *base_stored; /* pages of it that are stored; others are zero */
     const struct snap_io *io;    /* NULL: the system's */
     bool deltas;                 /* short runs as deltas to the base */
+    const uint8_t *layer;        /* the content of info->layer, for an image over one */
 };
 struct snap_result {
     uint64_t pages_same, pages_delta;
+    uint64_t layer_same, layer_other; /* pages in the layer's place */
 };
-/* Writes a whole snapshot to an empty file. Takes flags, ids and host facts from `info`, and
- * fills in the rest. */
+/* Writes a whole snapshot to an empty file. Takes flags, ids, layer and host facts from `info`,
+ * and fills in the rest. All pages of a layer's place must be candidates. */
 int snap_write(int fd, struct snap_info *info, const void *state, size_t state_len,
                const struct snap_source *src, struct snap_result *ret, struct err *e);
 

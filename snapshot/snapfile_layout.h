@@ -26,6 +26,9 @@ enum {
     AT_FILE_LEN = 128,
     AT_NSECTIONS = 136,
     AT_SECTIONS = 144,
+    AT_LAYER_ID = 336, /* SNAP_LAYER_ID bytes */
+    AT_LAYER_OFF = 368,
+    AT_LAYER_LEN = 376,
     AT_SEAL = 4056, /* SNAP_SEAL bytes */
     AT_HEADER_CRC = 4092,
 };

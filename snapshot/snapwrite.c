@@ -37,6 +37,11 @@ void snap_build_header(const struct snap_info *info, uint8_t ret[SNAP_PAGE])
     put_le64(p + AT_PAGES_STORED, info->pages_stored);
     put_le64(p + AT_PAGES_ZERO, info->pages_zero);
     put_le64(p + AT_FILE_LEN, info->file_len);
+    if (info->flags & SNAP_LAYERED) {
+        memcpy(p + AT_LAYER_ID, info->layer.id, SNAP_LAYER_ID);
+        put_le64(p + AT_LAYER_OFF, info->layer.off);
+        put_le64(p + AT_LAYER_LEN, info->layer.len);
+    }
     put_le32(p + AT_NSECTIONS, info->nsections);
     for (unsigned i = 0; i < info->nsections && i < SNAP_SECTIONS_MAX; i++) {
         const struct snap_section *s = &info->sections[i];
@@ -58,13 +63,20 @@ struct writer {
     const struct snap_source *src;
     struct buf index, deltas;
     uint64_t same, ndeltas;
+    uint64_t layer_first, layer_end; /* pages */
+    uint64_t layer_same, layer_other;
     enum page_kind kind; /* of the run being collected */
     uint32_t first, count;
 };
 
-static enum page_kind classify(const struct writer *w, uint64_t page)
+static enum page_kind classify(struct writer *w, uint64_t page)
 {
     const uint8_t *p = w->src->mem + page * SNAP_PAGE;
+    if (page >= w->layer_first && page < w->layer_end) {
+        bool same = page_equal(p, w->src->layer + (page - w->layer_first) * SNAP_PAGE);
+        ++*(same ? &w->layer_same : &w->layer_other);
+        return same ? PAGE_SAME : PAGE_DATA; /* zero only where it says so */
+    }
     if (w->src->base && snap_bit(w->src->base_stored, page)) {
         if (page_equal(p, w->src->base + page * SNAP_PAGE))
             return PAGE_SAME;
@@ -225,12 +237,18 @@ int snap_write(int fd, struct snap_info *info, const void *state, size_t state_l
         .io = src->io ? src->io : &snap_io_host, .fd = fd, .info = info, .src = src};
     w.index.limit = (size_t)(info->mem_bytes / SNAP_PAGE * SNAP_RUN_BYTES) + SNAP_PAGE;
     w.deltas.limit = SNAP_DELTA_MAX;
+    if (info->flags & SNAP_LAYERED) {
+        w.layer_first = info->layer.off / SNAP_PAGE;
+        w.layer_end = w.layer_first + info->layer.len / SNAP_PAGE;
+    }
     info->version = SNAP_VERSION;
     info->nsections = 0;
     info->pages_stored = info->pages_zero = 0;
     int r = write_all(&w, state, state_len, e);
     ret->pages_same = w.same;
     ret->pages_delta = w.ndeltas;
+    ret->layer_same = w.layer_same;
+    ret->layer_other = w.layer_other;
     buf_free(&w.index);
     buf_free(&w.deltas);
     return r;

@@ -168,6 +168,11 @@ for name in dormoused dormouse-vmm dormouse; do
     own "$BUILD/arm64/$name" "usr/bin/$name" 755
 done
 own "$BUILD/kernel/Image" usr/lib/dormouse/Image 644
+# What dormoused reads of it: how long the kernel's text and constants are.
+if [ -e "$BUILD/kernel/System.map" ]; then
+    grep -E ' (_text|__init_begin)$' "$BUILD/kernel/System.map" >"$tmp/root/usr/lib/dormouse/System.map"
+    chmod 644 "$tmp/root/usr/lib/dormouse/System.map"
+fi
 own "$BUILD/guest/initrd.cpio" usr/lib/dormouse/initrd.cpio 644
 find "$tmp/root" -mindepth 1 -type d -exec chmod 755 {} +
 write_cpio "$tmp/root" "$tmp/own.cpio"

@@ -24,7 +24,7 @@
 
 #define DISK_INODES 64u
 #define DISK_NAMES  16u
-#define DISK_NAME   64u
+#define DISK_NAME   80u
 #define DISK_FDS    128
 #define DISK_EVENTS 256u
 #define DISK_SECTOR 512u

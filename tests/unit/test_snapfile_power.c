@@ -17,6 +17,7 @@
 #define CHOICES  256u /* of what survives, for each cut */
 #define DISK_LEN 8192u
 #define VM       "vm"
+#define LAYERS   "layers"
 
 enum state { ST_PENDING, ST_RUNNING, ST_SUSPENDED, ST_ENDING, ST_ENDED, ST_BUILT, ST_GONE };
 
@@ -145,6 +146,8 @@ static void before_second(struct world *w)
 static void before_build(struct world *w)
 {
     disk_mkdir(&w->disk, DISK_ROOT, VM);
+    disk_mkdir(&w->disk, DISK_ROOT, LAYERS);
+    disk_sync_all(&w->disk);
     w->generation = 1;
     w->state = ST_PENDING;
 }
@@ -189,6 +192,16 @@ static void before_resume(struct world *w)
     w->resuming = true;
 }
 
+/* An image's layer: written whole, and its name says which. */
+static int save_layer(void *ctx, int fd, char ret_name[SNAPFILES_LAYER], struct err *e)
+{
+    struct world *w = ctx;
+    const uint8_t id[32] = {0xab};
+    (void)e;
+    snapfiles_layer_name(ret_name, id);
+    return snap_io_write_full(&w->disk.io, fd, w->s.mem, DISK_LEN, 0);
+}
+
 static int build(struct world *w)
 {
     const struct snapfiles_steps s = steps_of(w);
@@ -202,6 +215,10 @@ static int build(struct world *w)
         r = disk_sync(d, fd);
     if (fd >= 0)
         disk_close(d, fd);
+    int layers = disk_open_dir(d, LAYERS);
+    if (r >= 0)
+        r = snapfiles_layer(&d->io, layers, save_layer, w, NULL);
+    disk_close(d, layers);
     if (r >= 0)
         r = snapfiles_write(&d->io, w->seal, dir, "mem.snap", &s, NULL, NULL);
     if (r >= 0)
@@ -288,6 +305,36 @@ static const struct disk_names *names_in(struct world *w, const char *name)
     return at < 0 ? NULL : &w->disk.inodes[w->disk.inodes[DISK_ROOT].now.inode[at]].now;
 }
 
+static bool drop_layer(void *arg, const char *name)
+{
+    struct world *w = arg;
+    int layers = disk_open_dir(&w->disk, LAYERS);
+    snapfiles_drop_layer(&w->disk.io, layers, name);
+    disk_close(&w->disk, layers);
+    return true;
+}
+
+/* An image that counts has its layer; without one, none stays (api/layers.c). */
+static const char *restart_layers(struct world *w)
+{
+    static const uint8_t id[32] = {0xab};
+    char name[SNAPFILES_LAYER];
+    const char *wrong = NULL;
+    int layers = disk_open_dir(&w->disk, LAYERS);
+    if (layers < 0)
+        return NULL; /* a world without them */
+    snapfiles_layer_name(name, id);
+    if (w->state == ST_BUILT) {
+        wrong =
+            same_file(w, layers, name, w->s.mem, DISK_LEN) ? NULL : "the layer is not whole";
+    } else {
+        w->disk.io.list(w->disk.io.ctx, layers, drop_layer, w);
+        wrong = names_in(w, LAYERS)->n ? "a layer that no image names stays" : NULL;
+    }
+    disk_close(&w->disk, layers);
+    return wrong;
+}
+
 /* NULL, or what is wrong. */
 static const char *restart(struct world *w)
 {
@@ -348,7 +395,7 @@ static const char *restart(struct world *w)
     }
     if (dir >= 0)
         disk_close(&w->disk, dir);
-    return wrong;
+    return wrong ? wrong : restart_layers(w);
 }
 
 /* ---- every cut, every choice ---- */
