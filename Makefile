@@ -57,7 +57,7 @@ INIT_SRC := $(INIT:%=guest/%.c)
 API_SRC := $(BASE_SRC) $(SNAPSHOT_SRC) $(API:%=api/%.c)
 # The command line tool, and what it shares with the daemon.
 CLI :=  \
-	call cmd_build cmd_curl cmd_images cmd_logs cmd_misc cmd_run cmd_vms dial doctor find \
+	call cmd_build cmd_curl cmd_events cmd_exec cmd_files cmd_images cmd_keys cmd_logs cmd_misc cmd_run cmd_vms dial doctor find \
 	http_client ignore main opts pack report settings text tls_client wait zip_write
 CLI_API := arn conn digest http1 http1_write mbed sigv4 sigv4_canon sigv4_sign urlenc uuid
 CLI_SRC := $(patsubst %,hypervisor/base/%.c,buf crc32c err fd) $(CLI_API:%=api/%.c) \

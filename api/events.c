@@ -157,6 +157,9 @@ void events_take(struct listener *l, struct buf *b)
         l->next = first;
         l->lost = true;
     }
+    if (!l->begun) /* an id without data: where to go on when nothing comes before the break */
+        buf_printf(b, "id: %s-%" PRIu64 "\n\n", v->boot, l->next - 1);
+    l->begun = true;
     if (l->lost) /* whoever gets this looks at the lists once */
         buf_printf(b, "event: reset\nid: %s-%" PRIu64 "\ndata: {\"type\":\"reset\"}\n\n",
                    v->boot, l->next - 1);

@@ -37,6 +37,7 @@ struct listener {
     struct events *v;
     int fd;
     uint64_t next; /* number of the event it gets next */
+    bool begun;    /* it knows where it began */
     bool lost;     /* events between the last and the next are not kept any more */
 };
 /* last: the text of the last event it has had, or NULL to begin with what comes. */

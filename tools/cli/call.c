@@ -219,6 +219,8 @@ static void take_headers(const struct http_reply *reply, struct api_answer *ret)
     snprintf(ret->request, sizeof ret->request, "%.47s", id ? id : "");
     if (next && !parse_u64(next, 0, INT64_MAX, &ret->next_offset))
         ret->next_offset = 0;
+    const char *end = http_reply_header(reply, "x-dormouse-end-of-file");
+    ret->end_of_file = end && strcmp(end, "true") == 0;
     if (size && !parse_u64(size, 0, INT64_MAX, &ret->log_size))
         ret->log_size = 0;
     if (date && strptime(date, "%a, %d %b %Y %H:%M:%S GMT", &tm))
@@ -238,15 +240,23 @@ int cli_request(struct cli *c, const struct api_request *r, struct api_answer *r
     s.req.path = (char *)(uintptr_t)r->path;
     s.req.query = (char *)(uintptr_t)(r->query ? r->query : "");
     add(&s.req, "Host", c->set.authority);
+    if (r->last_event)
+        add(&s.req, "Last-Event-ID", r->last_event);
     if (r->content_type)
         add(&s.req, "Content-Type", r->content_type);
     c->api.wake_fd = c->sigfd;
     rc = r->plain ? CLI_OK : sign(c, r, &s);
     if (rc == CLI_OK) {
         add(&s.req, "User-Agent", "dormouse/" DORMOUSE_VERSION);
-        int n = http_client_send(&c->api, &s.req, r->body, ANSWER_MS, &reply, &e);
+        int n = http_client_send(&c->api, &s.req, r->body,
+                                 r->limit_ms ? r->limit_ms : ANSWER_MS, &reply, &e);
+        bool taken = false;
         if (n == 0) {
             take_headers(&reply, ret);
+            if ((taken = r->take && ret->status < 400))
+                rc = r->take(c, r->ctx);
+        }
+        if (n == 0 && !taken) {
             n = http1_read_all(c->api.h, &ret->body, ANSWER_MAX, HTTP1_STALL_MS);
             if (n < 0)
                 err_sys(&e, -n, "read the host's answer");
@@ -263,8 +273,8 @@ int cli_request(struct cli *c, const struct api_request *r, struct api_answer *r
     return rc;
 }
 
-int cli_call(struct cli *c, const char *method, const char *path, const char *query,
-             const json_t *in, json_t **ret)
+static int call(struct cli *c, int limit_ms, const char *method, const char *path,
+                const char *query, const json_t *in, json_t **ret)
 {
     AUTO(api_answer_free) struct api_answer a;
     AUTO_FREE char *text = in ? json_dumps(in, JSON_COMPACT) : NULL;
@@ -281,7 +291,8 @@ int cli_call(struct cli *c, const char *method, const char *path, const char *qu
                                   .query = query,
                                   .body = in ? &body : NULL,
                                   .content_type = in ? "application/json" : NULL,
-                                  .payload_hash = hash};
+                                  .payload_hash = hash,
+                                  .limit_ms = limit_ms};
     int rc = cli_request(c, &r, &a);
     if (rc || !ret)
         return rc;
@@ -292,6 +303,18 @@ int cli_call(struct cli *c, const char *method, const char *path, const char *qu
     if (!*ret)
         return cli_fail(c, CLI_FAILED, "BAD_ANSWER", "the host's answer is not JSON");
     return CLI_OK;
+}
+
+int cli_call(struct cli *c, const char *method, const char *path, const char *query,
+             const json_t *in, json_t **ret)
+{
+    return call(c, 0, method, path, query, in, ret);
+}
+
+int cli_call_for(struct cli *c, int limit_ms, const char *method, const char *path,
+                 const json_t *in, json_t **ret)
+{
+    return call(c, limit_ms, method, path, NULL, in, ret);
 }
 
 int cli_list(struct cli *c, const char *path, const char *query, json_t **ret)

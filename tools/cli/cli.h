@@ -94,6 +94,7 @@ struct api_answer {
     struct buf body;
     uint64_t next_offset;        /* x-dormouse-next-offset */
     uint64_t log_size;           /* x-dormouse-log-size */
+    bool end_of_file;            /* x-dormouse-end-of-file */
     int64_t date;                /* the peer's clock, epoch seconds, 0 = not said */
     char error[64], request[48]; /* x-amzn-errortype, x-amzn-requestid */
 };
@@ -102,13 +103,21 @@ struct api_request {
     const char *service, *method, *path, *query;
     const struct http_body *body; /* or NULL */
     const char *content_type, *payload_hash;
-    bool plain; /* not signed */
+    bool plain;   /* not signed */
+    int limit_ms; /* for the head of the answer; 0: as long as a suspend may take */
+    const char *last_event;
+    /* Reads the body of a good answer by itself, from c->api.h; an exit status. */
+    int (*take)(struct cli *c, void *ctx);
+    void *ctx;
 };
 int cli_request(struct cli *c, const struct api_request *r, struct api_answer *ret);
 void api_answer_free(struct api_answer *a);
 /* JSON in, JSON out; in may be NULL; ret may be NULL. */
 int cli_call(struct cli *c, const char *method, const char *path, const char *query,
              const json_t *in, json_t **ret);
+/* The same for an answer that may take so long. */
+int cli_call_for(struct cli *c, int limit_ms, const char *method, const char *path,
+                 const json_t *in, json_t **ret);
 /* Every page's items in one array. */
 int cli_list(struct cli *c, const char *path, const char *query, json_t **ret);
 /* Region, account, domain: asked once. */
@@ -152,6 +161,9 @@ int mint_token(struct cli *c, const char *id, json_t *allowed, unsigned minutes,
 /* "8080,9000-9100" or "all" as the API's list; NULL with the failure set. */
 json_t *ports_list(struct cli *c, const char *text);
 
+/* --NAME K=V options as an object; NULL with the failure set. */
+json_t *pairs_of(struct cli *c, const struct args *a, const char *name);
+
 /* ---- what other commands are made of ---- */
 struct built {
     char name[72], version[16];
@@ -167,6 +179,8 @@ struct run_wish {
     unsigned idle, keep, max_seconds;
     const char *payload;
     bool wait;
+    const char *name;          /* or NULL */
+    const struct args *extras; /* for its --tag and --env, or NULL */
 };
 int run_vm(struct cli *c, const struct run_wish *w, struct started *ret);
 
@@ -186,6 +200,12 @@ CLI_COMMAND(terminate);
 CLI_COMMAND(rm);
 CLI_COMMAND(inspect);
 CLI_COMMAND(deploy);
+CLI_COMMAND(exec);
+CLI_COMMAND(cp);
+CLI_COMMAND(ls);
+CLI_COMMAND(update);
+CLI_COMMAND(events);
+CLI_COMMAND(keys);
 CLI_COMMAND(host);
 CLI_COMMAND(doctor);
 CLI_COMMAND(env);

@@ -23,6 +23,9 @@
 
 const struct opt opts_run[] = {
     RUN_OPTS,
+    {"name", 0, "NAME", "a name for people"},
+    {"tag", 't', "K=V", "a tag; may be repeated"},
+    {"env", 'e', "K=V", "into /run/dormouse/environment and the run hook; may be repeated"},
     {"wait", 'w', NULL, "until it runs"},
     {NULL, 0, NULL, NULL},
 };
@@ -58,6 +61,41 @@ static json_t *request(const struct image_ref *ref, const struct run_wish *w)
     if (w->payload)
         json_object_set_new(in, "runHookPayload", json_string(w->payload));
     return in;
+}
+
+json_t *pairs_of(struct cli *c, const struct args *a, const char *name)
+{
+    json_t *all = json_object();
+    const char *text;
+    for (size_t i = 0; (text = args_nth(a, name, i)); i++) {
+        const char *equals = strchr(text, '=');
+        if (!equals || equals == text) {
+            json_decref(all);
+            cli_fail(c, CLI_USAGE, "USAGE", "--%s must be of the form NAME=VALUE", name);
+            return NULL;
+        }
+        AUTO_FREE char *key = strndup(text, (size_t)(equals - text));
+        json_object_set_new(all, key ? key : "", json_string(equals + 1));
+    }
+    return all;
+}
+
+/* What the service's own operation does not know. */
+static int add_extras(struct cli *c, const struct run_wish *w, json_t *in, const char **path)
+{
+    json_t *tags = w->extras ? pairs_of(c, w->extras, "tag") : json_object();
+    json_t *env = tags && w->extras ? pairs_of(c, w->extras, "env") : json_object();
+    bool ok = tags && env;
+    if (ok && (w->name || json_object_size(tags) || json_object_size(env))) {
+        *path = "/dormouse/v1/run";
+        if (w->name)
+            json_object_set_new(in, "name", json_string(w->name));
+        json_object_set(in, "tags", tags);
+        json_object_set(in, "environmentVariables", env);
+    }
+    json_decref(tags);
+    json_decref(env);
+    return ok ? CLI_OK : CLI_USAGE;
 }
 
 /* Until it is not PENDING any more. */
@@ -112,7 +150,10 @@ int run_vm(struct cli *c, const struct run_wish *w, struct started *ret)
         return rc;
     json_t *in = request(&ref, w);
     double begin = now_ms();
-    rc = cli_call(c, "POST", MICROVMS, NULL, in, &v);
+    const char *path = MICROVMS;
+    rc = add_extras(c, w, in, &path);
+    if (rc == CLI_OK)
+        rc = cli_call(c, "POST", path, NULL, in, &v);
     json_decref(in);
     if (rc)
         return image_missing(c, ref.name, rc);
@@ -159,6 +200,8 @@ int cmd_run(struct cli *c, struct args *a)
     if (a->npos != 1)
         return cli_fail(c, CLI_USAGE, "USAGE", "run needs one image");
     w.image = a->pos[0];
+    w.name = args_get(a, "name");
+    w.extras = a;
     int rc = read_wish(c, a, &w);
     if (rc == CLI_OK)
         rc = run_vm(c, &w, &s);
