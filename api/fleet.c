@@ -35,7 +35,7 @@ struct fvm *fleet_vm_new(struct fleet *f, struct store_vm *row)
         return NULL;
     vm->f = f;
     vm->row = *row;
-    row->ingress = row->egress = row->payload = row->logging = NULL;
+    row->ingress = row->egress = row->payload = row->logging = row->tags = row->env = NULL;
     vm->dir = -1;
     vm->log.dir = vm->log.fd = -1;
     if (fleet_address_keep(f, vm->row.ip)) {
