@@ -78,11 +78,12 @@ about() {
     echo "peers: $peers"
     echo "command: make bench$([ "$quick" = 0 ] || echo -quick)"
 }
-about >"$out/about"
+side=${RESULTS:+side.} # what belongs to results elsewhere does not replace the report's
+about >"$out/${side}about"
 begin=$(date +%s)
 status=0
 : >"$out/results.new"
-: >"$out/timeline"
+: >"$out/${side}timeline"
 
 # Natively: the same scripts, in a mount namespace that goes with them.
 here() {
@@ -105,43 +106,66 @@ here() {
         run "$bin/bases/bases.img"
 }
 
-# run CASES: one boot of the host. What it found is kept even if a later one fails.
-run() {
-    local code=0 disks=()
+# boot N CASES: one boot of the host; all it says is in files of its own.
+boot() {
+    local out=$out/run$1 cases=$2 disks=() code=0
+    rm -rf "$out"
+    mkdir -p "$out"
     if [ "$native" = 1 ]; then
-        here "$1" >"$out/output" 2>"$out/errors" || code=$?
+        here "$cases" >"$out/output" 2>"$out/errors" || code=$?
     else
         # Only images need their bases, and a disk is a source of other times.
-        case ,$1, in
+        case ,$cases, in
         *,first-byte,* | *,proxy,* | *,create,* | *,list,* | *,suspend,* | *,sessions,* | *,clones-app,*)
             [ ! -s "$build/bases/bases.img" ] || disks=(-d "$build/bases/bases.img:bases:ro") ;;
         esac
         tools/vmrun.sh "${options[@]}" ${disks[@]+"${disks[@]}"} -c "$out/console" \
-            -k "bench.quick=$quick bench.clock=$clock bench.only=$1" /bench/run \
-            ${archives[@]+"${archives[@]}"} >"$out/output" 2>"$out/errors" || code=$?
+            -k "bench.quick=$quick bench.clock=$clock bench.only=$cases" /bench/run \
+            ${archives[@]+"${archives[@]}"} >"$out/output" 2>"$out/errors" &
+        # shellcheck disable=SC2064 # this process
+        trap "kill $! 2>/dev/null" TERM
+        wait $! || code=$?
     fi
-    grep '^# timeline' "$out/output" >>"$out/timeline" || true
+    echo "$code" >"$out/status"
+}
+
+# What a run found is kept even if another one fails.
+collect() {
+    local out=$out/run$1 code
+    code=$(cat "$out/status" 2>/dev/null || echo 1)
+    grep '^# timeline' "$out/output" >>"$out/../${side}timeline" || true
     sed '/^==== results/,/^==== end/d; /^# timeline/d' "$out/output"
-    sed -n '/^==== results/,/^==== end/p' "$out/output" | grep '^{' >>"$out/results.new" || true
+    sed -n '/^==== results/,/^==== end/p' "$out/output" | grep '^{' >>"$out/../results.new" || true
     if [ "$code" -ne 0 ]; then
         status=$code
         tail -n 20 "$out/errors" >&2
-        echo "error: the cases $1 ended with status $code; see $out/console" >&2
-        cp "$out/output" "$out/output.failed"
+        echo "error: the cases $2 ended with status $code; see $out" >&2
     fi
 }
 
+runs=()
 if [ $# -gt 0 ]; then
-    run "$(IFS=,; echo "$*")"
+    runs+=("$(IFS=,; echo "$*")")
 else
-    run vmm-start,snapshot-create,restore,restore-calls,boot-to-cmd,block,net,vsock
+    runs+=("vmm-start,snapshot-create,restore,restore-calls,boot-to-cmd" "block,net,vsock")
     if [ "$quick" = 0 ]; then
-        run first-byte,create,proxy,list
-        run suspend,sessions,clones-app
-        run clones
-        run growth
+        runs+=("suspend,sessions,clones-app" "first-byte,create,proxy,list" clones growth)
     fi
 fi
+# Who counts instructions does not mind company. By the wall clock everything goes one by one.
+jobs=${JOBS:-2}
+[ "$clock" = instructions ] || jobs=1
+trap 'kill $(jobs -p) 2>/dev/null || true' EXIT
+for i in "${!runs[@]}"; do
+    while [ "$(jobs -rp | wc -l)" -ge "$jobs" ]; do
+        wait -n || true
+    done
+    boot "$i" "${runs[i]}" &
+done
+wait
+for i in "${!runs[@]}"; do
+    collect "$i" "${runs[i]}"
+done
 tests/bench/sizes.sh >>"$out/results.new"
 results=$out/${RESULTS:-results.jsonl}
 mv "$out/results.new" "$results"

@@ -9,7 +9,8 @@
  * recording the file gets a line `begin`, a line `ADDRESS COUNT` for each block in order, and
  * `end`. Counts are exact: a block that a fault cuts short counts for what it did.
  *
- * The interface is QEMU's plugin API, version 1; only what is used is declared here.
+ * The interface is QEMU's plugin API; only what is used is declared here. PLUGIN_API is its
+ * version: 1 up to QEMU 8.2, 2 in 9.0, 3 since 9.1.
  */
 #include <inttypes.h>
 #include <stdbool.h>
@@ -17,6 +18,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#ifndef PLUGIN_API
+#define PLUGIN_API 1
+#endif
 
 typedef uint64_t plugin_id;
 struct qemu_plugin_tb;
@@ -35,12 +40,16 @@ void qemu_plugin_register_vcpu_insn_exec_inline(struct qemu_plugin_insn *insn, i
                                                 void *ptr, uint64_t imm);
 size_t qemu_plugin_tb_n_insns(const struct qemu_plugin_tb *tb);
 struct qemu_plugin_insn *qemu_plugin_tb_get_insn(const struct qemu_plugin_tb *tb, size_t i);
+#if PLUGIN_API >= 3
+size_t qemu_plugin_insn_data(const struct qemu_plugin_insn *insn, void *to, size_t len);
+#else
 const void *qemu_plugin_insn_data(const struct qemu_plugin_insn *insn);
+#endif
 size_t qemu_plugin_insn_size(const struct qemu_plugin_insn *insn);
 uint64_t qemu_plugin_insn_vaddr(const struct qemu_plugin_insn *insn);
 
 __attribute__((visibility("default"))) extern int qemu_plugin_version;
-int qemu_plugin_version = 1;
+int qemu_plugin_version = PLUGIN_API;
 __attribute__((visibility("default"))) int
 qemu_plugin_install(plugin_id id, const struct qemu_info *info, int argc, char **argv);
 
@@ -101,6 +110,27 @@ static void on_mark(unsigned cpu, void *ctx)
     fprintf(t.out, "begin\n");
 }
 
+static uint32_t word_of(const struct qemu_plugin_insn *insn)
+{
+    uint32_t word = 0;
+#if PLUGIN_API >= 3
+    qemu_plugin_insn_data(insn, &word, sizeof word);
+#else
+    if (qemu_plugin_insn_size(insn) == sizeof word)
+        memcpy(&word, qemu_plugin_insn_data(insn), sizeof word);
+#endif
+    return word;
+}
+
+#if PLUGIN_API >= 2
+static void on_insn(unsigned cpu, void *ctx)
+{
+    (void)cpu;
+    (void)ctx;
+    t.count++;
+}
+#endif
+
 static void on_translate(plugin_id id, struct qemu_plugin_tb *tb)
 {
     size_t n = qemu_plugin_tb_n_insns(tb);
@@ -108,16 +138,17 @@ static void on_translate(plugin_id id, struct qemu_plugin_tb *tb)
     for (size_t i = 0; i < n; i++) {
         struct qemu_plugin_insn *insn = qemu_plugin_tb_get_insn(tb, i);
         uint64_t at = qemu_plugin_insn_vaddr(insn);
-        uint32_t word = 0;
         if (i == 0)
             qemu_plugin_register_vcpu_tb_exec_cb(tb, on_block, CB_NO_REGS,
                                                  (void *)(uintptr_t)at);
-        if (qemu_plugin_insn_size(insn) == sizeof word)
-            memcpy(&word, qemu_plugin_insn_data(insn), sizeof word);
-        if (word == HINT_BEGIN)
+        if (word_of(insn) == HINT_BEGIN)
             qemu_plugin_register_vcpu_insn_exec_cb(insn, on_mark, CB_NO_REGS,
                                                    (void *)(uintptr_t)at);
+#if PLUGIN_API >= 2
+        qemu_plugin_register_vcpu_insn_exec_cb(insn, on_insn, CB_NO_REGS, NULL);
+#else
         qemu_plugin_register_vcpu_insn_exec_inline(insn, INLINE_ADD_U64, &t.count, 1);
+#endif
     }
 }
 

@@ -121,7 +121,7 @@ bool vm_ask(struct http_client *hc, const struct vm *vm, const char *path)
     return ok;
 }
 
-static bool in_state(struct bench *b, const char *id, const char *want)
+bool vm_in_state(struct bench *b, const char *id, const char *want)
 {
     for (unsigned i = 0; i < 5000; i++) {
         json_t *v = NULL;
@@ -138,7 +138,7 @@ static bool in_state(struct bench *b, const char *id, const char *want)
 
 bool vm_suspend(struct bench *b, const char *id)
 {
-    return act(b, id, "POST", MICROVMS "/%/suspend") && in_state(b, id, "SUSPENDED");
+    return act(b, id, "POST", MICROVMS "/%/suspend") && vm_in_state(b, id, "SUSPENDED");
 }
 
 bool vm_end(struct bench *b, const char *id)

@@ -36,7 +36,8 @@ bool vm_token(struct bench *b, struct vm *vm);
 bool vm_dial(struct bench *b, struct vm *vm);
 /* GET of `path` over a connection of the caller's; the answer must be 200. */
 bool vm_ask(struct http_client *hc, const struct vm *vm, const char *path);
-bool vm_suspend(struct bench *b, const char *id); /* until it is SUSPENDED */
+bool vm_suspend(struct bench *b, const char *id);                    /* until it is SUSPENDED */
+bool vm_in_state(struct bench *b, const char *id, const char *want); /* waits for it */
 bool vm_end(struct bench *b, const char *id);
 /* GET of the API's, kept or dropped answer. */
 bool api_get(struct bench *b, const char *template, const char *id, json_t **ret);

@@ -57,6 +57,7 @@ static bool work(struct bench *b, const struct workload *w, bool wake)
     for (unsigned i = 0; ok && i < ARRAY_LEN(w->paths) && w->paths[i]; i++)
         ok = vm_ask(&vm.hc, &vm, w->paths[i]);
     snprintf(params, sizeof params, "{\"workload\":\"%s\"}", w->name);
+    ok = ok && vm_in_state(b, vm.id, "RUNNING");
     ok = ok && sleep_once(b, &vm, "suspend", params);
     if (wake) {
         uint64_t begin = now_ns();
