@@ -72,7 +72,17 @@ void daemon_create(struct bench *b)
 
 /* ---- clones of an application ---- */
 
-static void note_clones(unsigned n, uint64_t mem, uint64_t ns)
+/* Guest memory is a power of two, from what an image may ask for at least. */
+static bool usage_of(pid_t pid, struct usage *ret)
+{
+    for (uint64_t mem = 128ull << 20; mem <= 32ull << 30; mem *= 2) {
+        if (proc_usage(pid, mem, ret))
+            return true;
+    }
+    return false; /* an embryo has no guest yet */
+}
+
+static void note_clones(unsigned n, uint64_t ns)
 {
     static pid_t pids[1024];
     char params[64];
@@ -80,8 +90,8 @@ static void note_clones(unsigned n, uint64_t mem, uint64_t ns)
     unsigned all = pids_of("dormouse-vmm", pids, ARRAY_LEN(pids));
     for (unsigned i = 0; i < all; i++) {
         struct usage u;
-        if (!proc_usage(pids[i], mem, &u))
-            continue; /* an embryo has no guest yet */
+        if (!usage_of(pids[i], &u))
+            continue;
         count++;
         pss += (double)(u.guest_pss + u.vmm_pss);
         vmm += (double)u.vmm_pss;
@@ -103,8 +113,7 @@ void daemon_clones(struct bench *b)
 {
     static const unsigned steps[] = {1, 10, 50, 100, 200};
     struct vm *vms = calloc(b->clones, sizeof *vms);
-    const char *mib = getenv("CLONE_MIB");
-    uint64_t mem = (mib ? strtoull(mib, NULL, 10) : 512) << 20, ns = 0;
+    uint64_t ns = 0;
     unsigned n = 0, step = 0;
     for (; vms && n < b->clones; n++) {
         uint64_t begin = now_ns();
@@ -113,7 +122,7 @@ void daemon_clones(struct bench *b)
         ns += now_ns() - begin;
         if (step < ARRAY_LEN(steps) && n + 1 == steps[step]) {
             usleep(200000); /* they are idle */
-            note_clones(n + 1, mem, ns);
+            note_clones(n + 1, ns);
             step++;
         }
     }
