@@ -44,7 +44,7 @@ static int open_all(struct fleet *f, struct err *e)
         return r;
     const struct layers_config lc = {.state_dir = f->state_dir,
                                      .images_dir = f->images_dir,
-                                     .kernel_fd = f->c.host->kernel,
+                                     .kernel_fd = f->kernel,
                                      .kernel_text = f->c.host->kernel_text,
                                      .huge = f->c.host->huge};
     if ((r = layers_open(&f->layers, &lc, e)) < 0)
