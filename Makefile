@@ -494,7 +494,7 @@ check-bench: $(BENCH_GUARD)
 
 ## restore-trace: one restore by phase and by function, every instruction (MODE=pooled|unpooled)
 .PHONY: restore-trace
-restore-trace: $(BENCH_PARTS) $(B)/tool/tracesum
+restore-trace: $(BENCH_PARTS) $(B)/tool/tracesum tools/tcgtrace.c
 	@tools/restore-trace.sh $(or $(MODE),pooled)
 
 # Writes docs/benchmarks.md and its pictures from the results of `make bench`.

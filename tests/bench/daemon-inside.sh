@@ -60,7 +60,7 @@ build() {
     chmod 755 "$BENCH_WORK/$1/$3"
     printf 'FROM %s\nCOPY %s /%s\nEXPOSE 8080\nCMD %s\n' "$2" "$3" "$3" "$4" \
         >"$BENCH_WORK/$1/Dockerfile"
-    "$BENCH_FILES/dormouse" build --name "$1" --quiet "$BENCH_WORK/$1"
+    "$BENCH_FILES/dormouse" build --name "$1" --memory 512 --quiet "$BENCH_WORK/$1"
 }
 
 # measure CASES IMAGE RUNS

@@ -24,5 +24,5 @@ fi
     echo "error: the benchmarks of $rev failed; see $out/old.log" >&2
     exit 1
 }
-PEERS=none tests/bench.sh -q >"$out/new.log"
-tests/bench/compare.sh "$old/build/bench/results.jsonl" "$out/results.jsonl" 2
+PEERS=none RESULTS=new.jsonl tests/bench.sh -q >"$out/new.log"
+tests/bench/compare.sh "$old/build/bench/results.jsonl" "$out/new.jsonl" 2

@@ -4,9 +4,11 @@
 #   /          an answer from memory
 #   /work      some computing, the result kept
 #   /fill?mb=N holds N MB more of values under keys, no two alike
-#   /compile   begins to compile the standard library to bytecode, and goes on with it
-import compileall
+#   /compile   compiles the standard library to bytecode: answers after some files and goes on
+import glob
 import json
+import os
+import py_compile
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from random import Random
@@ -32,21 +34,21 @@ def fill(megabytes):
     return len(store)
 
 
-def compile_all(started):
-    import os
-
-    path = os.path.dirname(os.__file__)
-    started.set()
-    compileall.compile_dir(path, quiet=2, force=True, ddir=path)
+def compile_all(under_way):
+    where = os.path.dirname(os.__file__)
+    for i, path in enumerate(sorted(glob.glob(where + "/*.py"))):
+        py_compile.compile(path, cfile="/tmp/" + os.path.basename(path) + "c")
+        if i == 10:
+            under_way.set()
     state["compiling"] = False
 
 
 def begin_to_compile():
     if not state["compiling"]:
         state["compiling"] = True
-        started = threading.Event()
-        threading.Thread(target=compile_all, args=(started,), daemon=True).start()
-        started.wait()
+        under_way = threading.Event()
+        threading.Thread(target=compile_all, args=(under_way,), daemon=True).start()
+        under_way.wait()
     return True
 
 
