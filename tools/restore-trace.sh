@@ -79,7 +79,7 @@ exec $QEMU "\$@" -plugin "$PWD/$out/tcgtrace.so,out=$PWD/$out/blocks,enter=$ente
 END
 chmod 755 "$out/qemu"
 api=$("$QEMU" --version | sed -n '1s/.*version \([0-9]*\)\.\([0-9]*\).*/\1 \2/p' |
-    awk '{ print $1 > 9 || ($1 == 9 && $2 > 0) ? 3 : $1 == 9 ? 2 : 1 }')
+    awk '{ print(($1 > 9 || ($1 == 9 && $2 > 0)) ? 3 : $1 == 9 ? 2 : 1) }')
 gcc -std=gnu17 -O2 -Wall -DPLUGIN_API="$api" -fPIC -shared -fvisibility=hidden -o "$out/tcgtrace.so" tools/tcgtrace.c
 host tests/bench/inside.sh "bench.only=restore-trace-$mode" "$PWD/$out/qemu" >"$out/log" || {
     tail -n 5 "$out/log" >&2
