@@ -28,7 +28,7 @@ BASE := buf crc32c err fd filter log msg
 SNAPSHOT := devstate io memscan overlay snapcheck snapdelta snapfile snaplayer snapstate snapwrite
 
 VMM :=  \
-	arm64_boot arm64_fdt arm64_gic arm64_regs arm64_vcpu blk_io blk_layers bus ctl_server dev_rtc \
+	arm64_boot arm64_fdt arm64_gic arm64_regs arm64_vcpu bus ctl_server dev_rtc \
 	dev_table dev_uart dev_vmgenid hand irq jail kvm machine main seccomp virtio_balloon \
 	virtio_blk virtio_dev virtio_mmio virtio_net virtio_rng virtio_vsock virtq vm vm_memory vm_restore \
 	vm_save vsock_conn vsock_state
@@ -51,7 +51,9 @@ API :=  \
 
 BASE_SRC := $(BASE:%=hypervisor/base/%.c)
 SNAPSHOT_SRC := $(SNAPSHOT:%=snapshot/%.c)
-VMM_SRC := $(BASE_SRC) $(SNAPSHOT_SRC) hypervisor/base/ring.c $(VMM:%=hypervisor/%.c)
+# Disks, and what they and the VMM share beyond that.
+DISK_SRC := snapshot/disk.c snapshot/disk_layers.c hypervisor/base/iov.c hypervisor/base/ring.c
+VMM_SRC := $(BASE_SRC) $(SNAPSHOT_SRC) $(DISK_SRC) $(VMM:%=hypervisor/%.c)
 VMM_DEBUG_SRC := $(VMM_SRC) $(VMM_DEBUG:%=hypervisor/debug/%.c)
 INIT_SRC := $(INIT:%=guest/%.c)
 API_SRC := $(BASE_SRC) $(SNAPSHOT_SRC) $(API:%=api/%.c)
@@ -73,8 +75,8 @@ API_LIBS := -lmbedtls -lmbedx509 -lmbedcrypto -lsqlite3 -ljansson -lllhttp -lz -
 
 # What the unit tests and fuzz targets may use, besides the api and snapshot folders: the parts
 # of VMM and init that know neither KVM nor PID 1.
-TESTED_VMM := virtq virtio_mmio virtio_dev virtio_blk blk_io virtio_net virtio_vsock vsock_conn \
-	vsock_state virtio_rng virtio_balloon blk_layers bus debug/gdb_packet debug/pagewalk vm_memory
+TESTED_VMM := virtq virtio_mmio virtio_dev virtio_blk virtio_net virtio_vsock vsock_conn \
+	vsock_state virtio_rng virtio_balloon bus debug/gdb_packet debug/pagewalk vm_memory
 TESTED_GUEST := inflate zip glob users text util req
 
 # tests/unit/test_NAME.c; the guest's own parsers, and those of the command line tool, are groups
@@ -312,7 +314,7 @@ check-lint: $(B)/musl.stamp
 		printf '%s 1 - lint\n1..1\n' "$$r" >$(CHECK)/lint.tap; [ "$$r" = ok ]
 
 TEST_API := $(BASE_SRC) $(SNAPSHOT_SRC) $(API:%=api/%.c)
-TEST_VMM := $(TESTED_VMM:%=hypervisor/%.c) hypervisor/base/ring.c
+TEST_VMM := $(TESTED_VMM:%=hypervisor/%.c) $(DISK_SRC)
 TEST_GUEST := $(TESTED_GUEST:%=guest/%.c)
 define archive_rule
 $(B)/obj/$(1)/lib$(2).a: $$(call objects,$(1),$(3))

@@ -1,17 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * virtio-blk: takes requests from the queue, checks them, and holds back what
- * has to wait for a rate limit or for another write. The rest is blk_io.c. I/O
- * thread only.
+ * has to wait for a rate limit or for another write. The rest is
+ * snapshot/disk.c. I/O thread only.
  */
 #include "virtio_blk.h"
 
 #include <errno.h>
 #include <string.h>
 
+#include "../snapshot/disk.h"
+#include "base/bucket.h"
 #include "base/mem.h"
-#include "blk_io.h"
+#include "virtio_mmio.h"
 
+#define REQS        128u
+#define SERIAL      20u
+#define SECTOR      512u
 #define HEADER      16u
 #define SEGMENTS    (VIRTQ_CHAIN - 2u) /* beside header and status */
 #define TRIM_MAX    (1u << 21)         /* sectors in one discard or write-zeroes */
@@ -28,63 +33,99 @@ enum {
     F_DISCARD = 13,
     F_WRITE_ZEROES = 14
 };
+enum {
+    T_IN = 0,
+    T_OUT = 1,
+    T_FLUSH = 4,
+    T_GET_ID = 8,
+    T_DISCARD = 11,
+    T_WRITE_ZEROES = 13,
+};
+enum { S_OK = 0, S_IOERR = 1, S_UNSUPP = 2 };
+
+_Static_assert(CTL_LAYERS_MAX <= DISK_LAYERS_MAX, "a disk takes what an order may bring");
+
+struct blk_req {
+    struct disk_req d;
+    struct blk *b;
+    struct blk_req *next; /* in the free list */
+    uint32_t type;
+    uint32_t to_guest; /* bytes written to the guest, for the used ring */
+    uint16_t head;
+    uint8_t *status; /* in guest memory */
+    struct iovec iov[VIRTQ_CHAIN];
+};
+
+struct blk {
+    struct virtio v;
+    struct disk disk;
+    char serial[SERIAL];
+    struct bucket bytes, ops;
+    struct ring_op timer;
+    struct ring_op again; /* after a full batch */
+    struct blk_req *free;
+    unsigned fresh;          /* reqs[fresh..] have never been used: untouched memory */
+    struct blk_req *stalled; /* popped, waits for its turn; nothing is popped after it */
+    uint64_t read_bytes, write_bytes;
+    struct blk_req reqs[REQS];
+};
+
+static void process(struct blk *b);
+
+static void give_up(struct blk_req *r)
+{
+    r->next = r->b->free;
+    r->b->free = r;
+}
+
+/* Answers the guest. */
+static void finish(struct blk_req *r, uint8_t status)
+{
+    struct blk *b = r->b;
+    *r->status = status;
+    virtq_push(&b->v.vq[0], r->head, status == S_OK ? r->to_guest + 1 : 1);
+    virtio_signal(&b->v, 0);
+    give_up(r);
+    virtio_put(&b->v);
+}
+
+static void disk_done(struct disk_req *d, bool ok)
+{
+    finish(container_of(d, struct blk_req, d), ok ? S_OK : S_IOERR);
+}
 
 static bool range_on_disk(const struct blk *b, uint64_t sector, uint64_t len)
 {
-    return len % BLK_SECTOR == 0 && sector <= b->layers.size / BLK_SECTOR &&
-           range_ok(sector * BLK_SECTOR, len, b->layers.size);
-}
-
-static void get_id(struct blk_req *r)
-{
-    r->to_guest =
-        (uint32_t)iov_write(r->iov + r->cur, r->niov - r->cur, 0, r->b->serial, BLK_SERIAL);
-    blk_finish(r, BLK_S_OK);
+    uint64_t size = b->disk.layers.size;
+    return len % SECTOR == 0 && sector <= size / SECTOR && range_ok(sector * SECTOR, len, size);
 }
 
 /* False: it has to wait for other writes to end. */
 static bool begin(struct blk_req *r)
 {
     struct blk *b = r->b;
-    if (r->type == BLK_T_OUT || r->type == BLK_T_WRITE_ZEROES) {
-        bool copy = blk_needs_copy(r);
-        if (b->exclusive || (copy && b->nwrites))
-            return false;
-        if (copy)
-            b->exclusive = r;
-        r->writes = true;
-        b->nwrites++;
-    }
+    uint64_t len = r->d.end - r->d.pos;
+    if (r->type != T_GET_ID && !disk_may_begin(&b->disk, &r->d))
+        return false;
     bucket_take(&b->ops, 1);
-    bucket_take(&b->bytes, r->type <= BLK_T_OUT ? r->end - r->pos : 0);
+    bucket_take(&b->bytes, r->type <= T_OUT ? len : 0);
     virtio_get(&b->v);
-    switch (r->type) {
-    case BLK_T_IN:
-        b->read_bytes += r->end - r->pos;
-        r->to_guest = (uint32_t)(r->end - r->pos);
-        blk_step(r);
-        break;
-    case BLK_T_OUT:
-        b->write_bytes += r->end - r->pos;
-        blk_step(r);
-        break;
-    case BLK_T_WRITE_ZEROES:
-        blk_step(r);
-        break;
-    case BLK_T_FLUSH:
-        blk_flush(r);
-        break;
-    case BLK_T_GET_ID:
-        get_id(r);
-        break;
-    default:
-        blk_discard(r);
-        break;
+    if (r->type == T_IN) {
+        b->read_bytes += len;
+        r->to_guest = (uint32_t)len;
+    } else if (r->type == T_OUT) {
+        b->write_bytes += len;
+    } else if (r->type == T_GET_ID) {
+        r->to_guest =
+            (uint32_t)iov_write(r->iov + r->d.cur, r->d.niov - r->d.cur, 0, b->serial, SERIAL);
+        finish(r, S_OK);
+        return true;
     }
+    disk_begin(&b->disk, &r->d);
     return true;
 }
 
-/* Reads the header; returns the status to refuse with, or BLK_S_OK. */
+/* Reads the header; returns the status to refuse with, or S_OK. */
 static uint8_t parse(struct blk_req *r, const struct virtq_chain *c)
 {
     struct blk *b = r->b;
@@ -93,43 +134,47 @@ static uint8_t parse(struct blk_req *r, const struct virtq_chain *c)
     r->type = get_le32(h);
     uint64_t sector = get_le64(h + 8), len = 0;
     switch (r->type) {
-    case BLK_T_IN:
-    case BLK_T_GET_ID:
-        r->cur = c->n_out;
-        r->niov = c->n_out + c->n_in;
+    case T_IN:
+    case T_GET_ID:
+        r->d.type = DISK_READ;
+        r->d.cur = c->n_out;
+        r->d.niov = c->n_out + c->n_in;
         len = c->in_len - 1;
         break;
-    case BLK_T_OUT:
-        r->cur = iov_skip(r->iov, c->n_out, HEADER);
-        r->niov = c->n_out;
+    case T_OUT:
+        r->d.type = DISK_WRITE;
+        r->d.cur = iov_skip(r->iov, c->n_out, HEADER);
+        r->d.niov = c->n_out;
         len = c->out_len - HEADER;
         break;
-    case BLK_T_DISCARD:
-    case BLK_T_WRITE_ZEROES:
+    case T_DISCARD:
+    case T_WRITE_ZEROES:
+        r->d.type = r->type == T_DISCARD ? DISK_DISCARD : DISK_ZERO;
         if (c->out_len != HEADER + TRIM_SEG)
-            return BLK_S_UNSUPP;
+            return S_UNSUPP;
         iov_read(r->iov, c->n_out, HEADER, seg, sizeof seg);
         sector = get_le64(seg);
-        len = (uint64_t)get_le32(seg + 8) * BLK_SECTOR;
+        len = (uint64_t)get_le32(seg + 8) * SECTOR;
         /* Bit 0, unmap, is a hint for write-zeroes and not defined for discard. */
-        if (get_le32(seg + 12) & ~(r->type == BLK_T_DISCARD ? 0u : 1u) ||
-            len > (uint64_t)TRIM_MAX * BLK_SECTOR)
-            return BLK_S_UNSUPP;
+        if (get_le32(seg + 12) & ~(r->type == T_DISCARD ? 0u : 1u) ||
+            len > (uint64_t)TRIM_MAX * SECTOR)
+            return S_UNSUPP;
         break;
-    case BLK_T_FLUSH:
-        return BLK_S_OK;
+    case T_FLUSH:
+        r->d.type = DISK_FLUSH;
+        return S_OK;
     default:
-        return BLK_S_UNSUPP;
+        return S_UNSUPP;
     }
-    if (r->type == BLK_T_GET_ID)
-        return BLK_S_OK;
-    if (r->type != BLK_T_IN && b->layers.readonly)
-        return BLK_S_IOERR;
+    if (r->type == T_GET_ID)
+        return S_OK;
+    if (r->type != T_IN && b->disk.layers.readonly)
+        return S_IOERR;
     if (len == 0 || !range_on_disk(b, sector, len))
-        return BLK_S_IOERR;
-    r->pos = sector * BLK_SECTOR;
-    r->end = r->pos + len;
-    return BLK_S_OK;
+        return S_IOERR;
+    r->d.pos = sector * SECTOR;
+    r->d.end = r->d.pos + len;
+    return S_OK;
 }
 
 /* Takes one request from the queue. False: none there, or no place for it. */
@@ -137,11 +182,11 @@ static bool take_request(struct blk *b, struct blk_req **ret)
 {
     struct virtq_chain c;
     struct blk_req *r = b->free;
-    if (!r && b->fresh < BLK_REQS) {
+    if (!r && b->fresh < REQS) {
         r = &b->reqs[b->fresh++];
         r->b = b;
-        r->op.done = blk_done;
-        blk_req_free(r);
+        r->d.iov = r->iov;
+        give_up(r);
     }
     if (!r || virtio_pop(&b->v, 0, &c, r->iov, VIRTQ_CHAIN) <= 0)
         return false;
@@ -153,15 +198,13 @@ static bool take_request(struct blk *b, struct blk_req **ret)
     struct iovec *last = &r->iov[c.n_out + c.n_in - 1];
     r->status = (uint8_t *)last->iov_base + --last->iov_len;
     r->head = c.head;
-    r->stage = BLK_DATA;
-    r->writes = r->short_zero = r->punch = false;
     r->to_guest = 0;
-    r->pos = r->end = r->chunk = 0;
-    r->cur = r->niov = 0;
+    r->d.pos = r->d.end = 0;
+    r->d.cur = r->d.niov = 0;
     uint8_t status = parse(r, &c);
-    if (status != BLK_S_OK) {
+    if (status != S_OK) {
         virtio_get(&b->v);
-        blk_finish(r, status);
+        finish(r, status);
         r = NULL;
     }
     *ret = r;
@@ -186,7 +229,7 @@ static bool try_begin(struct blk *b, struct blk_req *r)
     return false;
 }
 
-void blk_process(struct blk *b)
+static void process(struct blk *b)
 {
     struct blk_req *r = b->stalled;
     unsigned n = 0;
@@ -207,25 +250,35 @@ void blk_process(struct blk *b)
             }
         }
         /* Without a free request the next completion comes back here. */
-    } while ((b->free || b->fresh < BLK_REQS) && virtio_enable_notify(&b->v, 0));
+    } while ((b->free || b->fresh < REQS) && virtio_enable_notify(&b->v, 0));
+}
+
+static void disk_progress(struct disk *d)
+{
+    process(container_of(d, struct blk, disk));
+}
+
+static void disk_settled(struct disk *d)
+{
+    virtio_put(&container_of(d, struct blk, disk)->v);
 }
 
 static void queue(struct virtio *v, unsigned i)
 {
     (void)i;
-    blk_process(container_of(v, struct blk, v));
+    process(container_of(v, struct blk, v));
 }
 
 static void timer_done(struct ring_op *op, int res)
 {
     (void)res;
-    blk_process(container_of(op, struct blk, timer));
+    process(container_of(op, struct blk, timer));
 }
 
 static void again_done(struct ring_op *op, int res)
 {
     (void)res;
-    blk_process(container_of(op, struct blk, again));
+    process(container_of(op, struct blk, again));
 }
 
 static void stop(struct virtio *v)
@@ -233,13 +286,12 @@ static void stop(struct virtio *v)
     struct blk *b = container_of(v, struct blk, v);
     if (b->stalled) {
         virtq_unpop(&v->vq[0], 1);
-        blk_req_free(b->stalled);
+        give_up(b->stalled);
         b->stalled = NULL;
     }
-    if (!b->final) {
-        b->final = true;
+    if (!b->disk.settling) {
         virtio_get(v);
-        blk_final_check(b);
+        disk_settle(&b->disk);
     }
 }
 
@@ -255,7 +307,7 @@ static void stats(const struct dev *d, struct ctl_stats *s)
 static void blk_free(struct virtio *v)
 {
     struct blk *b = container_of(v, struct blk, v);
-    blk_layers_close(&b->layers);
+    disk_layers_close(&b->disk.layers);
     free(b);
 }
 
@@ -263,7 +315,7 @@ static const struct virtio_ops ops = {
     .id = 2,
     .nqueues = 1,
     .ndoorbells = 1,
-    .queue_size = {BLK_REQS},
+    .queue_size = {REQS},
     .queue = queue,
     .stop = stop,
     .free = blk_free,
@@ -275,16 +327,16 @@ static const struct dev_ops dev_ops =
 static void fill_config(struct blk *b)
 {
     uint8_t *c = b->v.config;
-    put_le64(c, b->layers.size / BLK_SECTOR);
+    put_le64(c, b->disk.layers.size / SECTOR);
     put_le32(c + 12, SEGMENTS);
-    put_le32(c + 20, BLK_SECTOR);
-    c[24] = 3;                                    /* 2^3 logical blocks are a physical one */
-    put_le16(c + 26, OVERLAY_BLOCK / BLK_SECTOR); /* minimal and optimal I/O size */
-    put_le32(c + 28, OVERLAY_BLOCK / BLK_SECTOR);
+    put_le32(c + 20, SECTOR);
+    c[24] = 3;                                /* 2^3 logical blocks are a physical one */
+    put_le16(c + 26, OVERLAY_BLOCK / SECTOR); /* minimal and optimal I/O size */
+    put_le32(c + 28, OVERLAY_BLOCK / SECTOR);
     put_le16(c + 34, 1);
     put_le32(c + 36, TRIM_MAX);
     put_le32(c + 40, 1);
-    put_le32(c + 44, OVERLAY_BLOCK / BLK_SECTOR);
+    put_le32(c + 44, OVERLAY_BLOCK / SECTOR);
     put_le32(c + 48, TRIM_MAX);
     put_le32(c + 52, 1);
     c[56] = 1; /* write-zeroes may unmap */
@@ -294,22 +346,26 @@ static void fill_config(struct blk *b)
 int virtio_blk_new(struct dev **ret, const struct dev_env *env, unsigned slot,
                    const struct virtio_blk_config *c, struct err *e)
 {
-    struct blk_layers layers;
-    int r = blk_layers_open(&layers, c->fds, c->nlayers, c->size, c->readonly, e);
+    struct disk_layers layers;
+    int r = disk_layers_open(&layers, c->fds, c->nlayers, c->size, c->readonly, e);
     if (r < 0)
         return r;
     struct blk *b = calloc(1, sizeof *b);
     if (!b) {
-        blk_layers_close(&layers);
+        disk_layers_close(&layers);
         return err_sys(e, ENOMEM, "make a block device");
     }
-    b->layers = layers;
-    memcpy(b->serial, c->serial, BLK_SERIAL);
+    b->disk.layers = layers;
+    memcpy(b->serial, c->serial, SERIAL);
     bucket_init(&b->bytes, c->limit_bytes);
     bucket_init(&b->ops, c->limit_ops);
     b->timer.done = timer_done;
     b->again.done = again_done;
-    b->sync.done = blk_flush_done;
+    b->disk.ring = env->ring;
+    b->disk.done = disk_done;
+    b->disk.progress = disk_progress;
+    b->disk.settled = disk_settled;
+    disk_init(&b->disk);
     fill_config(b);
     uint64_t f =
         VIRTIO_F(F_SEG_MAX) | VIRTIO_F(F_BLK_SIZE) | VIRTIO_F(F_TOPOLOGY) | VIRTIO_F(F_FLUSH);

@@ -15,9 +15,9 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "base/bucket.h"
 #include "base/fd.h"
 #include "base/mem.h"
-#include "bucket.h"
 #include "ctl.h"
 #include "virtio_mmio.h"
 

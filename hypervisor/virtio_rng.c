@@ -9,8 +9,8 @@
 #include <errno.h>
 #include <sys/random.h>
 
+#include "base/bucket.h"
 #include "base/mem.h"
-#include "bucket.h"
 #include "virtio_mmio.h"
 
 #define REQUEST_MAX 4096u

@@ -87,19 +87,6 @@ static void put_packet(const struct vsock *s, unsigned niov, const struct packet
     iov_write(s->iov, niov, 0, h, sizeof h);
 }
 
-/* Limits a buffer list to `len` bytes; returns how many buffers are left. */
-static unsigned clip(struct iovec *iov, unsigned n, size_t len)
-{
-    for (unsigned i = 0; i < n; i++) {
-        if (len <= iov[i].iov_len) {
-            iov[i].iov_len = len;
-            return len ? i + 1 : i;
-        }
-        len -= iov[i].iov_len;
-    }
-    return n;
-}
-
 /* Reads data behind the header; returns how many bytes. */
 static uint32_t fill_data(struct vsock *s, struct vsock_conn *c, unsigned niov)
 {
@@ -109,7 +96,7 @@ static uint32_t fill_data(struct vsock *s, struct vsock_conn *c, unsigned niov)
         return 0;
     memcpy(data, s->iov, niov * sizeof data[0]);
     unsigned skip = iov_skip(data, niov, HEADER);
-    unsigned n = clip(data + skip, niov - skip, max);
+    unsigned n = iov_clip(data + skip, niov - skip, max);
     return n ? vsock_conn_read(c, data + skip, n) : 0;
 }
 
@@ -344,7 +331,7 @@ static void tx(struct vsock *s)
             else if (p.len > c.out_len - HEADER || p.len > DATA_MAX)
                 vsock_owe_reset(s, p.src_port, p.dst_port, p.type);
             else
-                handle(s, &p, s->iov + skip, clip(s->iov + skip, c.n_out - skip, p.len));
+                handle(s, &p, s->iov + skip, iov_clip(s->iov + skip, c.n_out - skip, p.len));
         }
         virtq_push(&s->v.vq[TX], c.head, 0);
     }

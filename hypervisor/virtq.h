@@ -11,8 +11,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <sys/uio.h>
 
+#include "base/iov.h"
 #include "mem.h"
 
 #define VIRTQ_SIZE_MAX 256u
@@ -63,12 +63,5 @@ bool virtq_signal(struct virtq *q);
  * draining a queue doorbells are best turned off. */
 bool virtq_enable_notify(struct virtq *q);
 void virtq_disable_notify(struct virtq *q);
-
-/* Bytes between a buffer list, from byte `off` on, and flat memory; they return how many
- * could be copied. */
-size_t iov_read(const struct iovec *iov, unsigned n, size_t off, void *dst, size_t len);
-size_t iov_write(const struct iovec *iov, unsigned n, size_t off, const void *src, size_t len);
-/* Drops the first `len` bytes; returns how many leading buffers are now empty. */
-unsigned iov_skip(struct iovec *iov, unsigned n, size_t len);
 
 #endif

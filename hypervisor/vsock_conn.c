@@ -8,8 +8,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/iov.h"
 #include "base/mem.h"
-#include "virtq.h"
 
 #define CREDIT_STEP (VSOCK_BUF / 4) /* tell the guest of room in steps of this */
 

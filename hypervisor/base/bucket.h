@@ -4,8 +4,8 @@
  * comes next waits until the debt is paid. So requests of any size pass, and
  * the rate holds on average. A burst is one second's worth.
  */
-#ifndef DORMOUSE_BUCKET_H
-#define DORMOUSE_BUCKET_H
+#ifndef DORMOUSE_BASE_BUCKET_H
+#define DORMOUSE_BASE_BUCKET_H
 
 #include <stdint.h>
 #include <time.h>

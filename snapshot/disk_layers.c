@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-/* The files behind a virtual disk; see blk_layers.h. */
-#include "blk_layers.h"
+/* The files behind a virtual disk; see disk_layers.h. */
+#include "disk_layers.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "base/mem.h"
-#include "base/num.h"
+#include "../hypervisor/base/mem.h"
+#include "../hypervisor/base/num.h"
 
 static int check_access(int fd, bool write, struct err *e)
 {
@@ -22,12 +22,12 @@ static int check_access(int fd, bool write, struct err *e)
     return 0;
 }
 
-static int open_layers(struct blk_layers *l, const int *fds, unsigned nfds, uint64_t size,
+static int open_layers(struct disk_layers *l, const int *fds, unsigned nfds, uint64_t size,
                        struct err *e)
 {
     struct stat st;
-    if (nfds == 0 || nfds > CTL_LAYERS_MAX)
-        return err_set(e, EINVAL, "a disk of %u layers: want 1 to %u", nfds, CTL_LAYERS_MAX);
+    if (nfds == 0 || nfds > DISK_LAYERS_MAX)
+        return err_set(e, EINVAL, "a disk of %u layers: want 1 to %u", nfds, DISK_LAYERS_MAX);
     for (unsigned i = 0; i < nfds; i++) {
         int r = check_access(fds[i], i == nfds - 1 && !l->readonly, e);
         if (r < 0)
@@ -58,22 +58,22 @@ static int open_layers(struct blk_layers *l, const int *fds, unsigned nfds, uint
     return 0;
 }
 
-int blk_layers_open(struct blk_layers *l, const int *fds, unsigned nfds, uint64_t size,
-                    bool readonly, struct err *e)
+int disk_layers_open(struct disk_layers *l, const int *fds, unsigned nfds, uint64_t size,
+                     bool readonly, struct err *e)
 {
-    *l = (struct blk_layers){.base = nfds ? fds[0] : -1, .readonly = readonly};
+    *l = (struct disk_layers){.base = nfds ? fds[0] : -1, .readonly = readonly};
     int r = open_layers(l, fds, nfds, size, e);
     if (r < 0) {
         for (unsigned i = 0; i < l->nover; i++)
             overlay_free(l->over[i]);
         for (unsigned i = 0; i < nfds; i++)
             close(fds[i]);
-        *l = (struct blk_layers){.base = -1};
+        *l = (struct disk_layers){.base = -1};
     }
     return r;
 }
 
-void blk_layers_close(struct blk_layers *l)
+void disk_layers_close(struct disk_layers *l)
 {
     for (unsigned i = 0; i < l->nover; i++) {
         close(overlay_fd(l->over[i]));
@@ -81,11 +81,11 @@ void blk_layers_close(struct blk_layers *l)
     }
     if (l->base >= 0)
         close(l->base);
-    *l = (struct blk_layers){.base = -1};
+    *l = (struct disk_layers){.base = -1};
 }
 
-void blk_layers_find(const struct blk_layers *l, uint64_t off, uint64_t len,
-                     struct blk_extent *ret)
+void disk_layers_find(const struct disk_layers *l, uint64_t off, uint64_t len,
+                      struct disk_extent *ret)
 {
     uint64_t block = off / OVERLAY_BLOCK, in = off % OVERLAY_BLOCK;
     uint64_t blocks = (in + len + OVERLAY_BLOCK - 1) / OVERLAY_BLOCK;
@@ -95,14 +95,14 @@ void blk_layers_find(const struct blk_layers *l, uint64_t off, uint64_t len,
         blocks = overlay_run(o, block, blocks);
         if (overlay_has(o, block)) {
             uint64_t end = blocks * OVERLAY_BLOCK - in;
-            *ret = (struct blk_extent){.fd = overlay_fd(o),
-                                       .off = overlay_offset(o, block) + in,
-                                       .len = MIN(len, end)};
+            *ret = (struct disk_extent){.fd = overlay_fd(o),
+                                        .off = overlay_offset(o, block) + in,
+                                        .len = MIN(len, end)};
             return;
         }
     }
     uint64_t end = blocks * OVERLAY_BLOCK - in;
-    *ret = (struct blk_extent){.fd = l->base, .off = off, .len = MIN(len, end)};
+    *ret = (struct disk_extent){.fd = l->base, .off = off, .len = MIN(len, end)};
     if (off >= l->base_size)
         ret->fd = -1;
     else
