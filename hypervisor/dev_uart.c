@@ -48,15 +48,14 @@ enum {
 #define INT_TX  (1u << 5)
 #define INT_ALL 0x7ffu
 
-enum uart_field { FIELD_IMSC = 1, FIELD_RIS, FIELD_CR, FIELD_LCR_H, FIELD_IFLS, FIELD_BAUD };
-
 struct uart {
     struct dev dev;
     struct uart_config c;
     struct irq irq;
     struct ring_op input;
     pthread_mutex_t lock;
-    uint32_t imsc, ris, cr, lcr_h, ifls, ibrd, fbrd;
+    uint32_t imsc, ris, cr, lcr_h, ifls;
+    uint32_t baud; /* IBRD << 16 | FBRD */
     bool raised;
     uint8_t rx[RX_BYTES];
     unsigned rx_head, rx_len;
@@ -66,6 +65,12 @@ struct uart {
     char tail[TAIL_BYTES];
     uint64_t tail_len; /* bytes ever printed */
     unsigned matched;  /* of c.watch */
+};
+
+static const struct dstate_field fields[] = {
+    DSTATE_FIELD(1, struct uart, imsc), DSTATE_FIELD(2, struct uart, ris),
+    DSTATE_FIELD(3, struct uart, cr),   DSTATE_FIELD(4, struct uart, lcr_h),
+    DSTATE_FIELD(5, struct uart, ifls), DSTATE_FIELD(6, struct uart, baud),
 };
 
 static struct uart *uart_of(struct dev *d)
@@ -146,9 +151,9 @@ static uint32_t read_reg(struct uart *u, uint64_t off)
     case REG_FR:
         return FR_TXFE | (u->rx_len == 0 ? FR_RXFE : 0) | (u->rx_len == RX_BYTES ? FR_RXFF : 0);
     case REG_IBRD:
-        return u->ibrd;
+        return u->baud >> 16;
     case REG_FBRD:
-        return u->fbrd;
+        return u->baud & 0x3f;
     case REG_LCR_H:
         return u->lcr_h;
     case REG_CR:
@@ -175,10 +180,10 @@ static void write_reg(struct uart *u, uint64_t off, uint32_t v)
         update_irq(u, false);
         break;
     case REG_IBRD:
-        u->ibrd = v & 0xffff;
+        u->baud = (v << 16) | (u->baud & 0x3f);
         break;
     case REG_FBRD:
-        u->fbrd = v & 0x3f;
+        u->baud = (u->baud & 0xffff0000) | (v & 0x3f);
         break;
     case REG_LCR_H:
         u->lcr_h = v & 0xff;
@@ -270,34 +275,16 @@ static int uart_save(struct dev *d, struct dstate_writer *w, struct err *e)
 {
     struct uart *u = uart_of(d);
     (void)e;
-    dw_u32(w, FIELD_IMSC, u->imsc);
-    dw_u32(w, FIELD_RIS, u->ris & ~INT_RX);
-    dw_u32(w, FIELD_CR, u->cr);
-    dw_u32(w, FIELD_LCR_H, u->lcr_h);
-    dw_u32(w, FIELD_IFLS, u->ifls);
-    dw_u32(w, FIELD_BAUD, u->ibrd << 16 | u->fbrd);
+    dw_fields(w, fields, ARRAY_LEN(fields), u);
     return 0;
 }
 
 static int uart_load(struct dev *d, struct dstate_reader *r, struct err *e)
 {
     struct uart *u = uart_of(d);
-    uint32_t baud;
-    int res = dr_u32(r, FIELD_IMSC, &u->imsc, e);
-    if (res == 0)
-        res = dr_u32(r, FIELD_RIS, &u->ris, e);
-    if (res == 0)
-        res = dr_u32(r, FIELD_CR, &u->cr, e);
-    if (res == 0)
-        res = dr_u32(r, FIELD_LCR_H, &u->lcr_h, e);
-    if (res == 0)
-        res = dr_u32(r, FIELD_IFLS, &u->ifls, e);
-    if (res == 0)
-        res = dr_u32(r, FIELD_BAUD, &baud, e);
+    int res = dr_fields(r, fields, ARRAY_LEN(fields), u, e);
     if (res < 0)
         return res;
-    u->ibrd = baud >> 16;
-    u->fbrd = baud & 0x3f;
     u->imsc &= INT_ALL;
     u->ris &= INT_ALL & ~INT_RX;
     /* The injection may have been under way when the GIC was saved. */

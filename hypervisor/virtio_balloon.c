@@ -28,7 +28,6 @@ struct balloon {
     struct virtio v;
     uint64_t host_page;
     uint64_t reported;
-    struct ring_op again; /* after a full batch */
     struct iovec iov[VIRTQ_CHAIN];
 };
 
@@ -81,44 +80,27 @@ static bool report(struct balloon *b, const struct virtq_chain *c)
     return true;
 }
 
-static void process(struct balloon *b, unsigned q)
+static void queue(struct virtio *v, unsigned q)
 {
+    struct balloon *b = container_of(v, struct balloon, v);
     struct virtq_chain c;
-    if (!virtio_running(&b->v) || b->v.vq[q].size == 0 || b->again.armed)
+    if (v->later.armed)
         return;
-    for (unsigned n = 0;; n++) {
-        if (n >= BATCH) {
-            ring_soon(b->v.dev.env.ring, &b->again);
-            break;
-        }
-        if (virtio_pop(&b->v, q, &c, b->iov, VIRTQ_CHAIN) <= 0) {
-            if (virtio_enable_notify(&b->v, q))
-                continue;
-            break;
-        }
+    for (unsigned n = 0; virtio_pop(v, q, &c, b->iov, VIRTQ_CHAIN); n++) {
         /* Deflated pages come back by being touched. */
         if ((q == INFLATE && !inflate(b, &c)) || (q == REPORT && !report(b, &c))) {
-            virtio_break(&b->v, "gave back memory it does not have");
+            virtio_break(v, "gave back memory it does not have");
             break;
         }
+        virtq_push(&v->vq[q], c.head, 0);
         /* Every page may be a system call of its own. */
         n += c.out_len / 512;
-        virtq_push(&b->v.vq[q], c.head, 0);
+        if (n >= BATCH) {
+            virtio_later(v);
+            break;
+        }
     }
-    virtio_signal(&b->v, q);
-}
-
-static void queue(struct virtio *v, unsigned i)
-{
-    process(container_of(v, struct balloon, v), i);
-}
-
-static void again_done(struct ring_op *op, int res)
-{
-    struct balloon *b = container_of(op, struct balloon, again);
-    (void)res;
-    for (unsigned q = INFLATE; q <= REPORT; q++)
-        process(b, q);
+    virtio_signal(v, q);
 }
 
 static void config_write(struct virtio *v, unsigned off, unsigned len, uint32_t val)
@@ -152,37 +134,31 @@ static void stats(const struct dev *d, struct ctl_stats *s)
     s->reported_bytes += b->reported;
 }
 
-enum { DS_TARGET = VIRTIO_DSTATE_OWN, DS_ACTUAL };
+/* Configuration space is little-endian, like this machine. */
+static const struct dstate_field fields[] = {
+    {.id = VIRTIO_DSTATE_OWN, .size = 4, .at = offsetof(struct virtio, config) + CFG_TARGET},
+    {.id = VIRTIO_DSTATE_OWN + 1,
+     .size = 4,
+     .at = offsetof(struct virtio, config) + CFG_ACTUAL},
+};
 
 static int save(struct virtio *v, struct dstate_writer *w, struct err *e)
 {
     (void)e;
-    dw_u32(w, DS_TARGET, get_le32(v->config + CFG_TARGET));
-    dw_u32(w, DS_ACTUAL, get_le32(v->config + CFG_ACTUAL));
+    dw_fields(w, fields, ARRAY_LEN(fields), v);
     return 0;
 }
 
 static int load(struct virtio *v, const struct dstate_reader *r, struct err *e)
 {
-    uint32_t target, actual;
-    int rc = dr_u32(r, DS_TARGET, &target, e);
-    if (rc == 0)
-        rc = dr_u32(r, DS_ACTUAL, &actual, e);
-    if (rc < 0)
-        return rc;
-    if (target > v->dev.env.mem->size >> PAGE_BITS)
-        return err_set(e, EBADMSG, "the saved balloon is larger than the machine");
-    put_le32(v->config + CFG_TARGET, target);
-    put_le32(v->config + CFG_ACTUAL, actual);
-    return 0;
-}
-
-static void balloon_free(struct virtio *v)
-{
-    free(container_of(v, struct balloon, v));
+    int rc = dr_fields(r, fields, ARRAY_LEN(fields), v, e);
+    if (rc == 0 && get_le32(v->config + CFG_TARGET) > v->dev.env.mem->size >> PAGE_BITS)
+        rc = err_set(e, EBADMSG, "the saved balloon is larger than the machine");
+    return rc;
 }
 
 static const struct virtio_ops ops = {
+    .dev = VIRTIO_DEV("virtio-balloon", 0x4c4c4256 /* "VBLL" */, .stats = stats),
     .id = 5,
     .nqueues = 3,
     .queue_size = {64, 64, 64},
@@ -190,11 +166,7 @@ static const struct virtio_ops ops = {
     .config_write = config_write,
     .save = save,
     .load = load,
-    .free = balloon_free,
 };
-
-static const struct dev_ops dev_ops =
-    VIRTIO_DEV_OPS("virtio-balloon", 0x4c4c4256 /* "VBLL" */, stats);
 
 int virtio_balloon_new(struct dev **ret, const struct dev_env *env, unsigned slot,
                        struct err *e)
@@ -206,14 +178,7 @@ int virtio_balloon_new(struct dev **ret, const struct dev_env *env, unsigned slo
         return err_sys(e, ENOMEM, "make a balloon");
     }
     b->host_page = (uint64_t)page;
-    b->again.done = again_done;
     b->v.config_len = 8;
-    int r = virtio_init(&b->v, &dev_ops, &ops, env, slot,
-                        VIRTIO_F(F_DEFLATE_ON_OOM) | VIRTIO_F(F_REPORTING), e);
-    if (r < 0) {
-        free(b);
-        return r;
-    }
-    *ret = &b->v.dev;
-    return 0;
+    return virtio_init(&b->v, &ops, env, slot,
+                       VIRTIO_F(F_DEFLATE_ON_OOM) | VIRTIO_F(F_REPORTING), ret, e);
 }

@@ -61,8 +61,6 @@ struct blk {
     struct disk disk;
     char serial[SERIAL];
     struct bucket bytes, ops;
-    struct ring_op timer;
-    struct ring_op again; /* after a full batch */
     struct blk_req *free;
     unsigned fresh;          /* reqs[fresh..] have never been used: untouched memory */
     struct blk_req *stalled; /* popped, waits for its turn; nothing is popped after it */
@@ -188,7 +186,7 @@ static bool take_request(struct blk *b, struct blk_req **ret)
         r->d.iov = r->iov;
         give_up(r);
     }
-    if (!r || virtio_pop(&b->v, 0, &c, r->iov, VIRTQ_CHAIN) <= 0)
+    if (!r || !virtio_pop(&b->v, 0, &c, r->iov, VIRTQ_CHAIN))
         return false;
     if (c.out_len < HEADER || c.in_len < 1) {
         virtio_break(&b->v, "sent a block request without header or status");
@@ -224,8 +222,8 @@ static bool try_begin(struct blk *b, struct blk_req *r)
     if (ns == 0 && begin(r))
         return true;
     b->stalled = r;
-    if (ns && !b->timer.armed)
-        ring_timer(b->v.dev.env.ring, &b->timer, ns);
+    if (ns)
+        virtio_after(&b->v, ns);
     return false;
 }
 
@@ -233,24 +231,20 @@ static void process(struct blk *b)
 {
     struct blk_req *r = b->stalled;
     unsigned n = 0;
-    if (!virtio_running(&b->v) || b->again.armed)
+    if (b->v.later.armed || !virtio_begin(&b->v, 0))
         return;
     b->stalled = NULL;
     if (r && !try_begin(b, r))
         return;
-    do {
-        if (b->v.vq[0].size)
-            virtq_disable_notify(&b->v.vq[0]);
-        while (take_request(b, &r)) {
-            if (r && !try_begin(b, r))
-                return;
-            if (++n == BATCH) {
-                ring_soon(b->v.dev.env.ring, &b->again);
-                return;
-            }
+    /* Without a free request the next completion comes back here. */
+    while (take_request(b, &r)) {
+        if (r && !try_begin(b, r))
+            return;
+        if (++n == BATCH) {
+            virtio_later(&b->v);
+            return;
         }
-        /* Without a free request the next completion comes back here. */
-    } while ((b->free || b->fresh < REQS) && virtio_enable_notify(&b->v, 0));
+    }
 }
 
 static void disk_progress(struct disk *d)
@@ -267,18 +261,6 @@ static void queue(struct virtio *v, unsigned i)
 {
     (void)i;
     process(container_of(v, struct blk, v));
-}
-
-static void timer_done(struct ring_op *op, int res)
-{
-    (void)res;
-    process(container_of(op, struct blk, timer));
-}
-
-static void again_done(struct ring_op *op, int res)
-{
-    (void)res;
-    process(container_of(op, struct blk, again));
 }
 
 static void stop(struct virtio *v)
@@ -306,12 +288,11 @@ static void stats(const struct dev *d, struct ctl_stats *s)
 
 static void blk_free(struct virtio *v)
 {
-    struct blk *b = container_of(v, struct blk, v);
-    disk_layers_close(&b->disk.layers);
-    free(b);
+    disk_layers_close(&container_of(v, struct blk, v)->disk.layers);
 }
 
 static const struct virtio_ops ops = {
+    .dev = VIRTIO_DEV("virtio-blk", 0x4b4c4256 /* "VBLK" */, .stats = stats),
     .id = 2,
     .nqueues = 1,
     .ndoorbells = 1,
@@ -320,9 +301,6 @@ static const struct virtio_ops ops = {
     .stop = stop,
     .free = blk_free,
 };
-
-static const struct dev_ops dev_ops =
-    VIRTIO_DEV_OPS("virtio-blk", 0x4b4c4256 /* "VBLK" */, stats);
 
 static void fill_config(struct blk *b)
 {
@@ -359,8 +337,6 @@ int virtio_blk_new(struct dev **ret, const struct dev_env *env, unsigned slot,
     memcpy(b->serial, c->serial, SERIAL);
     bucket_init(&b->bytes, c->limit_bytes);
     bucket_init(&b->ops, c->limit_ops);
-    b->timer.done = timer_done;
-    b->again.done = again_done;
     b->disk.ring = env->ring;
     b->disk.done = disk_done;
     b->disk.progress = disk_progress;
@@ -370,11 +346,5 @@ int virtio_blk_new(struct dev **ret, const struct dev_env *env, unsigned slot,
     uint64_t f =
         VIRTIO_F(F_SEG_MAX) | VIRTIO_F(F_BLK_SIZE) | VIRTIO_F(F_TOPOLOGY) | VIRTIO_F(F_FLUSH);
     f |= c->readonly ? VIRTIO_F(F_RO) : VIRTIO_F(F_DISCARD) | VIRTIO_F(F_WRITE_ZEROES);
-    r = virtio_init(&b->v, &dev_ops, &ops, env, slot, f, e);
-    if (r < 0) {
-        blk_free(&b->v);
-        return r;
-    }
-    *ret = &b->v.dev;
-    return 0;
+    return virtio_init(&b->v, &ops, env, slot, f, ret, e);
 }

@@ -26,6 +26,16 @@ enum { /* device-state fields */
 };
 #define DS_QUEUE_LEN 32u
 
+static const struct dstate_field registers[] = {
+    DSTATE_FIELD(DS_STATUS, struct virtio, status),
+    DSTATE_FIELD(DS_FEATURES, struct virtio, accepted),
+    DSTATE_FIELD(DS_ISR, struct virtio, isr),
+    DSTATE_FIELD(DS_CONFIG_GEN, struct virtio, config_gen),
+    DSTATE_FIELD(DS_DEVICE_SEL, struct virtio, device_sel),
+    DSTATE_FIELD(DS_DRIVER_SEL, struct virtio, driver_sel),
+    DSTATE_FIELD(DS_QUEUE_SEL, struct virtio, queue_sel),
+};
+
 static uint64_t mmio_base(const struct virtio *v)
 {
     return MAP_VIRTIO + v->slot * MAP_VIRTIO_STEP;
@@ -75,19 +85,21 @@ static const char *queue_error(int r)
     }
 }
 
-int virtio_pop(struct virtio *v, unsigned queue, struct virtq_chain *c, struct iovec *iov,
-               unsigned max)
+bool virtio_pop(struct virtio *v, unsigned queue, struct virtq_chain *c, struct iovec *iov,
+                unsigned max)
 {
-    if (!virtio_running(v) || v->vq[queue].size == 0)
-        return 0;
-    int r = virtq_pop(&v->vq[queue], c, iov, max);
-    if (r < 0) {
+    struct virtq *q = &v->vq[queue];
+    int r = 0;
+    if (!virtio_running(v) || q->size == 0)
+        return false;
+    do {
+        r = virtq_pop(q, c, iov, max);
+    } while (r == 0 && virtq_enable_notify(q));
+    if (r < 0)
         virtio_break(v, queue_error(r));
-        return 0;
-    }
-    if (r > 0)
+    else if (r > 0)
         trace_chain(mmio_base(v), queue, c);
-    return r;
+    return r > 0;
 }
 
 void virtio_set_config(struct virtio *v, unsigned off, const void *data, unsigned len)
@@ -107,6 +119,30 @@ static void look_at_all(struct virtio *v)
         if (v->vq[i].size)
             v->ops->queue(v, i);
     }
+}
+
+static void later_done(struct ring_op *op, int res)
+{
+    (void)res;
+    look_at_all(container_of(op, struct virtio, later));
+}
+
+static void timer_done(struct ring_op *op, int res)
+{
+    (void)res;
+    look_at_all(container_of(op, struct virtio, timer));
+}
+
+void virtio_later(struct virtio *v)
+{
+    if (!v->later.armed)
+        ring_soon(v->dev.env.ring, &v->later);
+}
+
+void virtio_after(struct virtio *v, uint64_t ns)
+{
+    if (!v->timer.armed)
+        ring_timer(v->dev.env.ring, &v->timer, ns);
 }
 
 static void activate(struct virtio *v)
@@ -283,36 +319,41 @@ static int open_lines(struct virtio *v, struct err *e)
     return r;
 }
 
-int virtio_init(struct virtio *v, const struct dev_ops *dev_ops, const struct virtio_ops *ops,
-                const struct dev_env *env, unsigned slot, uint64_t features, struct err *e)
-{
-    v->dev.ops = dev_ops;
-    v->dev.env = *env;
-    v->ops = ops;
-    v->slot = slot;
-    v->offered =
-        features | VIRTIO_F(F_VERSION_1) | VIRTIO_F(F_EVENT_IDX) | VIRTIO_F(F_INDIRECT_DESC);
-    v->irq.eventfd = -1;
-    for (unsigned i = 0; i < VIRTIO_QUEUES_MAX; i++)
-        v->bells[i].fd = -1;
-    pthread_mutex_init(&v->lock, NULL);
-    pthread_cond_init(&v->reset_done, NULL);
-    trace_device(dev_ops->name, mmio_base(v), VIRTIO_REG_END, SPI_VIRTIO + slot);
-    int r = open_lines(v, e);
-    if (r < 0) {
-        close_lines(v);
-        return err_wrap(e, "set up %s in slot %u", dev_ops->name, slot);
-    }
-    return 0;
-}
-
 void virtio_dev_free(struct dev *d)
 {
     struct virtio *v = container_of(d, struct virtio, dev);
     close_lines(v);
     pthread_cond_destroy(&v->reset_done);
     pthread_mutex_destroy(&v->lock);
-    v->ops->free(v);
+    if (v->ops->free)
+        v->ops->free(v);
+    free(v);
+}
+
+int virtio_init(struct virtio *v, const struct virtio_ops *ops, const struct dev_env *env,
+                unsigned slot, uint64_t features, struct dev **ret, struct err *e)
+{
+    v->dev.ops = &ops->dev;
+    v->dev.env = *env;
+    v->ops = ops;
+    v->slot = slot;
+    v->offered =
+        features | VIRTIO_F(F_VERSION_1) | VIRTIO_F(F_EVENT_IDX) | VIRTIO_F(F_INDIRECT_DESC);
+    v->irq.eventfd = -1;
+    v->later.done = later_done;
+    v->timer.done = timer_done;
+    for (unsigned i = 0; i < VIRTIO_QUEUES_MAX; i++)
+        v->bells[i].fd = -1;
+    pthread_mutex_init(&v->lock, NULL);
+    pthread_cond_init(&v->reset_done, NULL);
+    trace_device(ops->dev.name, mmio_base(v), VIRTIO_REG_END, SPI_VIRTIO + slot);
+    int r = open_lines(v, e);
+    if (r < 0) {
+        virtio_dev_free(&v->dev);
+        return err_wrap(e, "set up %s in slot %u", ops->dev.name, slot);
+    }
+    *ret = &v->dev;
+    return 0;
 }
 
 int virtio_dev_fdt(struct dev *d, void *fdt, struct err *e)
@@ -329,13 +370,7 @@ int virtio_dev_save(struct dev *d, struct dstate_writer *w, struct err *e)
     if (!d->quiet)
         return err_set(e, EBUSY, "%s in slot %u is not quiet", d->ops->name, v->slot);
     pthread_mutex_lock(&v->lock);
-    dw_u32(w, DS_STATUS, v->status);
-    dw_u64(w, DS_FEATURES, v->accepted);
-    dw_u32(w, DS_ISR, atomic_load(&v->isr));
-    dw_u32(w, DS_CONFIG_GEN, v->config_gen);
-    dw_u32(w, DS_DEVICE_SEL, v->device_sel);
-    dw_u32(w, DS_DRIVER_SEL, v->driver_sel);
-    dw_u32(w, DS_QUEUE_SEL, v->queue_sel);
+    dw_fields(w, registers, ARRAY_LEN(registers), v);
     for (unsigned i = 0; i < v->ops->nqueues; i++) {
         const struct virtio_regs *q = &v->regs[i];
         uint8_t b[DS_QUEUE_LEN] = {0};
@@ -378,23 +413,18 @@ static int load_queue(struct virtio *v, unsigned i, const struct dstate_reader *
 
 static int load_registers(struct virtio *v, const struct dstate_reader *r, struct err *e)
 {
-    uint32_t status, isr;
-    int rc;
-    if ((rc = dr_u32(r, DS_STATUS, &status, e)) < 0 ||
-        (rc = dr_u64(r, DS_FEATURES, &v->accepted, e)) < 0 ||
-        (rc = dr_u32(r, DS_ISR, &isr, e)) < 0 ||
-        (rc = dr_u32(r, DS_CONFIG_GEN, &v->config_gen, e)) < 0 ||
-        (rc = dr_u32(r, DS_DEVICE_SEL, &v->device_sel, e)) < 0 ||
-        (rc = dr_u32(r, DS_DRIVER_SEL, &v->driver_sel, e)) < 0 ||
-        (rc = dr_u32(r, DS_QUEUE_SEL, &v->queue_sel, e)) < 0)
+    int rc = dr_fields(r, registers, ARRAY_LEN(registers), v, e);
+    if (rc < 0)
         return rc;
     for (unsigned i = 0; i < v->ops->nqueues; i++) {
         rc = load_queue(v, i, r, e);
         if (rc < 0)
             return rc;
     }
-    atomic_store(&v->isr, isr & (ISR_QUEUE | ISR_CONFIG));
+    atomic_fetch_and(&v->isr, ISR_QUEUE | ISR_CONFIG);
     /* The same steps as a driver takes, so the same is refused. */
+    uint32_t status = v->status;
+    v->status = 0;
     virtio_add_status(v, status & ~(uint32_t)ST_FAILED);
     virtio_add_status(v, status);
     v->status |= status & ST_NEEDS_RESET;

@@ -28,7 +28,8 @@ struct virtio;
 
 /* What one device adds. I/O thread unless said otherwise; all but queue may be NULL. */
 struct virtio_ops {
-    uint32_t id; /* virtio device type */
+    struct dev_ops dev; /* VIRTIO_DEV() */
+    uint32_t id;        /* virtio device type */
     uint32_t nqueues;
     uint32_t ndoorbells; /* the first so many queues are busy enough for an ioeventfd */
     uint16_t queue_size[VIRTIO_QUEUES_MAX];
@@ -47,9 +48,10 @@ struct virtio_ops {
     int (*start)(struct virtio *v, struct err *e);
     int (*save)(struct virtio *v, struct dstate_writer *w, struct err *e);
     int (*load)(struct virtio *v, const struct dstate_reader *r, struct err *e);
-    void (*free)(struct virtio *v);
+    void (*free)(struct virtio *v); /* what it holds; not itself */
 };
 
+/* The first member of every device: the transport frees it. */
 struct virtio {
     struct dev dev;
     const struct virtio_ops *ops;
@@ -83,6 +85,7 @@ struct virtio {
     unsigned inflight;
     uint64_t guest_errors, breaks;
     struct log_limit log;
+    struct ring_op later, timer; /* virtio_later(), virtio_after() */
     struct virtio_bell {
         struct ring_op op;
         struct virtio *v;
@@ -91,10 +94,10 @@ struct virtio {
     } bells[VIRTIO_QUEUES_MAX];
 };
 
-/* Sets up the transport: registers on the bus, interrupt, doorbells. `dev_ops` is made of
- * the virtio_dev_* functions below. On failure nothing is left behind. */
-int virtio_init(struct virtio *v, const struct dev_ops *dev_ops, const struct virtio_ops *ops,
-                const struct dev_env *env, unsigned slot, uint64_t features, struct err *e);
+/* Sets up the transport: registers on the bus, interrupt, doorbells. Takes the device, which
+ * is freed when this fails. */
+int virtio_init(struct virtio *v, const struct virtio_ops *ops, const struct dev_env *env,
+                unsigned slot, uint64_t features, struct dev **ret, struct err *e);
 
 int virtio_dev_fdt(struct dev *d, void *fdt, struct err *e);
 int virtio_dev_start(struct dev *d, struct err *e);
@@ -105,13 +108,13 @@ int virtio_dev_save(struct dev *d, struct dstate_writer *w, struct err *e);
 int virtio_dev_load(struct dev *d, struct dstate_reader *r, struct err *e);
 void virtio_dev_free(struct dev *d);
 
-/* A device's dev_ops. */
-#define VIRTIO_DEV_OPS(n, t, s)                                                        \
+/* Name, tag in snapshots, and what else a device has in its dev_ops. */
+#define VIRTIO_DEV(n, t, ...)                                                          \
     {                                                                                  \
         .name = (n), .tag = (t), .fdt = virtio_dev_fdt, .start = virtio_dev_start,     \
         .quiesce = virtio_dev_quiesce, .resume = virtio_dev_resume,                    \
         .kicked = virtio_dev_kicked, .save = virtio_dev_save, .load = virtio_dev_load, \
-        .free = virtio_dev_free, .stats = (s)                                          \
+        .free = virtio_dev_free, __VA_ARGS__                                           \
     }
 
 /* The following: I/O thread. */
@@ -121,18 +124,25 @@ static inline bool virtio_running(const struct virtio *v)
 {
     return v->active && !v->stopped && !v->broken;
 }
+/* And there is such a queue. Doorbells are off until virtio_pop() finds nothing. */
+static inline bool virtio_begin(struct virtio *v, unsigned queue)
+{
+    if (!virtio_running(v) || v->vq[queue].size == 0)
+        return false;
+    virtq_disable_notify(&v->vq[queue]);
+    return true;
+}
 static inline bool virtio_has(const struct virtio *v, unsigned feature_bit)
 {
     return v->features & VIRTIO_F(feature_bit);
 }
-/* 1: a chain; 0: nothing, or the guest broke the queue and the device needs a reset. */
-int virtio_pop(struct virtio *v, unsigned queue, struct virtq_chain *c, struct iovec *iov,
-               unsigned max);
-/* Asks for doorbells; true when the queue holds something already. */
-static inline bool virtio_enable_notify(struct virtio *v, unsigned queue)
-{
-    return virtio_running(v) && v->vq[queue].size && virtq_enable_notify(&v->vq[queue]);
-}
+/* The next chain of at most `max` buffers. False: nothing is there, and the guest will ring; or
+ * it broke the queue and the device needs a reset. */
+bool virtio_pop(struct virtio *v, unsigned queue, struct virtq_chain *c, struct iovec *iov,
+                unsigned max);
+/* ops->queue for every queue: at the loop's next turn, or after a while. */
+void virtio_later(struct virtio *v);
+void virtio_after(struct virtio *v, uint64_t ns);
 /* virtq_signal() and the interrupt. */
 void virtio_signal(struct virtio *v, unsigned queue);
 /* The driver did what it must not: log, DEVICE_NEEDS_RESET, no more queue work. */

@@ -52,7 +52,7 @@ struct net {
         struct net_wake {
             struct ring_op op;
             struct net *n;
-        } poll, timer, again; /* file is ready; limit is over; after a full batch */
+        } poll, timer; /* file is ready; limit is over */
     } dir[2];
     /* The receive window: nbufs chains, whose buffers follow each other in iov. */
     struct net_buf {
@@ -106,8 +106,8 @@ static bool fill_window(struct net *n)
             virtio_break(&n->v, "gave receive buffers too small for a packet");
             return false;
         }
-        if (virtio_pop(&n->v, RX, &c, n->iov + n->niov, max) <= 0)
-            return false;
+        if (!virtio_pop(&n->v, RX, &c, n->iov + n->niov, max))
+            return false; /* the guest rings when it has buffers again */
         if (c.n_out || (n->nbufs == 0 && c.in_len < HEADER)) {
             virtio_break(&n->v, "gave a receive buffer that cannot be written");
             return false;
@@ -144,20 +144,11 @@ static void deliver(struct net *n, uint64_t len)
 static void rx(struct net *n)
 {
     struct ring *ring = n->v.dev.env.ring;
-    if (!virtio_running(&n->v) || n->v.vq[RX].size == 0 || n->gone ||
-        n->dir[RX].again.op.armed || n->dir[RX].poll.op.armed)
+    if (n->gone || n->v.later.armed || n->dir[RX].poll.op.armed || !virtio_begin(&n->v, RX))
         return;
-    virtq_disable_notify(&n->v.vq[RX]);
-    for (unsigned i = 0;; i++) {
-        if (!within_limit(n, RX))
-            break;
-        if (!fill_window(n)) {
-            if (virtio_enable_notify(&n->v, RX))
-                continue;
-            break; /* the guest rings when it has buffers again */
-        }
+    for (unsigned i = 0; within_limit(n, RX) && fill_window(n); i++) {
         if (i >= BATCH) {
-            ring_soon(ring, &n->dir[RX].again.op);
+            virtio_later(&n->v);
             break;
         }
         ssize_t got = readv(n->fd, n->iov, (int)n->niov);
@@ -185,22 +176,15 @@ static void tx(struct net *n)
 {
     struct ring *ring = n->v.dev.env.ring;
     struct virtq_chain c;
-    if (!virtio_running(&n->v) || n->v.vq[TX].size == 0 || n->dir[TX].again.op.armed ||
-        n->dir[TX].poll.op.armed)
+    if (n->v.later.armed || n->dir[TX].poll.op.armed || !virtio_begin(&n->v, TX))
         return;
-    virtq_disable_notify(&n->v.vq[TX]);
-    for (unsigned i = 0;; i++) {
-        if (!within_limit(n, TX))
-            break;
+    for (unsigned i = 0; within_limit(n, TX); i++) {
         if (i >= BATCH) {
-            ring_soon(ring, &n->dir[TX].again.op);
+            virtio_later(&n->v);
             break;
         }
-        if (virtio_pop(&n->v, TX, &c, n->tx_iov, VIRTQ_CHAIN) <= 0) {
-            if (virtio_enable_notify(&n->v, TX))
-                continue;
+        if (!virtio_pop(&n->v, TX, &c, n->tx_iov, VIRTQ_CHAIN))
             break;
-        }
         /* Anything else is no packet: drop it. */
         if (c.n_in == 0 && c.out_len >= HEADER + FRAME_MIN && c.out_len <= PACKET_MAX) {
             ssize_t put = writev(n->fd, n->tx_iov, c.n_out);
@@ -218,7 +202,7 @@ static void tx(struct net *n)
     virtio_signal(&n->v, TX);
 }
 
-/* A poll, a timer or a new turn: both directions look whether they can go on. */
+/* A poll or a timer: both directions look whether they can go on. */
 static void wake_done(struct ring_op *op, int res)
 {
     struct net *n = container_of(op, struct net_wake, op)->n;
@@ -273,12 +257,11 @@ static void stats(const struct dev *d, struct ctl_stats *s)
 
 static void net_free(struct virtio *v)
 {
-    struct net *n = container_of(v, struct net, v);
-    close(n->fd);
-    free(n);
+    close(container_of(v, struct net, v)->fd);
 }
 
 static const struct virtio_ops ops = {
+    .dev = VIRTIO_DEV("virtio-net", 0x54454e56 /* "VNET" */, .stats = stats),
     .id = 1,
     .nqueues = 2,
     .ndoorbells = 2,
@@ -288,9 +271,6 @@ static const struct virtio_ops ops = {
     .stop = stop,
     .free = net_free,
 };
-
-static const struct dev_ops dev_ops =
-    VIRTIO_DEV_OPS("virtio-net", 0x54454e56 /* "VNET" */, stats);
 
 static int prepare_fd(const struct virtio_net_config *c, struct err *e)
 {
@@ -322,16 +302,10 @@ int virtio_net_new(struct dev **ret, const struct dev_env *env, unsigned slot,
         struct net_dir *d = &n->dir[i];
         bucket_init(&d->bytes, c->limit_bytes);
         bucket_init(&d->ops, c->limit_ops);
-        d->poll = d->timer = d->again = (struct net_wake){{.done = wake_done}, n};
+        d->poll = d->timer = (struct net_wake){{.done = wake_done}, n};
     }
     uint64_t f = VIRTIO_F(F_CSUM) | VIRTIO_F(F_GUEST_CSUM) | VIRTIO_F(F_GUEST_TSO4) |
                  VIRTIO_F(F_GUEST_TSO6) | VIRTIO_F(F_HOST_TSO4) | VIRTIO_F(F_HOST_TSO6) |
                  VIRTIO_F(F_MRG_RXBUF) | VIRTIO_F(F_MAC) | VIRTIO_F(F_STATUS);
-    r = virtio_init(&n->v, &dev_ops, &ops, env, slot, f, e);
-    if (r < 0) {
-        net_free(&n->v);
-        return r;
-    }
-    *ret = &n->v.dev;
-    return 0;
+    return virtio_init(&n->v, &ops, env, slot, f, ret, e);
 }

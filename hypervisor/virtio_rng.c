@@ -19,7 +19,6 @@
 struct rng {
     struct virtio v;
     struct bucket bytes;
-    struct ring_op timer;
     struct iovec iov[VIRTQ_CHAIN];
 };
 
@@ -39,57 +38,30 @@ static uint32_t fill(const struct iovec *iov, unsigned n)
     return done;
 }
 
-static void process(struct rng *g)
+static void queue(struct virtio *v, unsigned i)
 {
+    struct rng *g = container_of(v, struct rng, v);
     struct virtq_chain c;
-    if (!virtio_running(&g->v) || g->v.vq[0].size == 0 || g->timer.armed)
-        return;
-    for (;;) {
-        uint64_t ns = bucket_wait(&g->bytes);
-        if (ns) {
-            ring_timer(g->v.dev.env.ring, &g->timer, ns);
-            break;
-        }
-        if (virtio_pop(&g->v, 0, &c, g->iov, VIRTQ_CHAIN) <= 0) {
-            if (virtio_enable_notify(&g->v, 0))
-                continue;
-            break;
-        }
+    uint64_t ns;
+    (void)i;
+    while (!(ns = bucket_wait(&g->bytes)) && virtio_pop(v, 0, &c, g->iov, VIRTQ_CHAIN)) {
         uint32_t n = fill(g->iov + c.n_out, c.n_in);
         /* A request costs something even when it brings nothing. */
         bucket_take(&g->bytes, MAX(n, 64u));
-        virtq_push(&g->v.vq[0], c.head, n);
+        virtq_push(&v->vq[0], c.head, n);
     }
-    virtio_signal(&g->v, 0);
-}
-
-static void queue(struct virtio *v, unsigned i)
-{
-    (void)i;
-    process(container_of(v, struct rng, v));
-}
-
-static void timer_done(struct ring_op *op, int res)
-{
-    (void)res;
-    process(container_of(op, struct rng, timer));
-}
-
-static void rng_free(struct virtio *v)
-{
-    free(container_of(v, struct rng, v));
+    if (ns)
+        virtio_after(v, ns);
+    virtio_signal(v, 0);
 }
 
 static const struct virtio_ops ops = {
+    .dev = VIRTIO_DEV("virtio-rng", 0x474e5256 /* "VRNG" */),
     .id = 4,
     .nqueues = 1,
     .queue_size = {16},
     .queue = queue,
-    .free = rng_free,
 };
-
-static const struct dev_ops dev_ops =
-    VIRTIO_DEV_OPS("virtio-rng", 0x474e5256 /* "VRNG" */, NULL);
 
 int virtio_rng_new(struct dev **ret, const struct dev_env *env, unsigned slot, struct err *e)
 {
@@ -97,12 +69,5 @@ int virtio_rng_new(struct dev **ret, const struct dev_env *env, unsigned slot, s
     if (!g)
         return err_sys(e, ENOMEM, "make an entropy device");
     bucket_init(&g->bytes, RATE);
-    g->timer.done = timer_done;
-    int r = virtio_init(&g->v, &dev_ops, &ops, env, slot, 0, e);
-    if (r < 0) {
-        free(g);
-        return r;
-    }
-    *ret = &g->v.dev;
-    return 0;
+    return virtio_init(&g->v, &ops, env, slot, 0, ret, e);
 }

@@ -153,29 +153,18 @@ static uint32_t send_next(struct vsock *s, unsigned niov)
     return 0;
 }
 
-/* Both queues at the next turn. */
-static void again(struct vsock *s)
-{
-    if (!s->again.armed)
-        ring_soon(s->v.dev.env.ring, &s->again);
-}
-
 static void rx(struct vsock *s)
 {
     struct virtq_chain c;
-    if (!virtio_running(&s->v) || s->v.vq[RX].size == 0 || (!s->nresets && !s->t.head))
+    if ((!s->nresets && !s->t.head) || !virtio_begin(&s->v, RX))
         return;
-    virtq_disable_notify(&s->v.vq[RX]);
     for (unsigned i = 0; s->nresets || s->t.head; i++) {
         if (i == BATCH) {
-            again(s);
+            virtio_later(&s->v);
             break;
         }
-        if (virtio_pop(&s->v, RX, &c, s->iov, VIRTQ_CHAIN) <= 0) {
-            if (virtio_enable_notify(&s->v, RX))
-                continue;
+        if (!virtio_pop(&s->v, RX, &c, s->iov, VIRTQ_CHAIN))
             break; /* the guest rings when it has buffers again */
-        }
         if (c.n_out || c.in_len < HEADER) {
             virtio_break(&s->v, "gave a receive buffer too small for a packet");
             break;
@@ -189,7 +178,7 @@ static void rx(struct vsock *s)
     }
     virtio_signal(&s->v, RX);
     if (s->tx_waits && s->nresets < VSOCK_RESETS / 2)
-        again(s);
+        virtio_later(&s->v);
 }
 
 /* ---- guest to host --------------------------------------------------------------------- */
@@ -303,10 +292,9 @@ static void handle(struct vsock *s, const struct packet *p, struct iovec *data, 
 static void tx(struct vsock *s)
 {
     struct virtq_chain c;
-    if (!virtio_running(&s->v) || s->v.vq[TX].size == 0 || s->again.armed)
+    if (s->v.later.armed || !virtio_begin(&s->v, TX))
         return;
     s->tx_waits = false;
-    virtq_disable_notify(&s->v.vq[TX]);
     for (unsigned i = 0;; i++) {
         /* Each packet may cost two resets at most. */
         if (s->nresets > VSOCK_RESETS - 2) {
@@ -314,14 +302,11 @@ static void tx(struct vsock *s)
             break;
         }
         if (i == BATCH) {
-            again(s);
+            virtio_later(&s->v);
             break;
         }
-        if (virtio_pop(&s->v, TX, &c, s->iov, VIRTQ_CHAIN) <= 0) {
-            if (virtio_enable_notify(&s->v, TX))
-                continue;
+        if (!virtio_pop(&s->v, TX, &c, s->iov, VIRTQ_CHAIN))
             break;
-        }
         if (c.out_len >= HEADER) {
             struct packet p;
             get_packet(s->iov, c.n_out, &p);
@@ -336,14 +321,6 @@ static void tx(struct vsock *s)
         virtq_push(&s->v.vq[TX], c.head, 0);
     }
     virtio_signal(&s->v, TX);
-    rx(s);
-}
-
-static void again_done(struct ring_op *op, int res)
-{
-    struct vsock *s = container_of(op, struct vsock, again);
-    (void)res;
-    tx(s);
     rx(s);
 }
 
@@ -417,10 +394,10 @@ static void vsock_free(struct virtio *v)
         free(c->buf);
         free(c->back);
     }
-    free(s);
 }
 
 static const struct virtio_ops ops = {
+    .dev = VIRTIO_DEV("virtio-vsock", 0x4b4f5356 /* "VSOK" */),
     .id = 19,
     .nqueues = 3,
     .ndoorbells = 2,
@@ -433,9 +410,6 @@ static const struct virtio_ops ops = {
     .free = vsock_free,
 };
 
-static const struct dev_ops dev_ops =
-    VIRTIO_DEV_OPS("virtio-vsock", 0x4b4f5356 /* "VSOK" */, NULL);
-
 int virtio_vsock_new(struct dev **ret, const struct dev_env *env, unsigned slot,
                      const struct virtio_vsock_config *c, struct err *e)
 {
@@ -447,14 +421,7 @@ int virtio_vsock_new(struct dev **ret, const struct dev_env *env, unsigned slot,
     s->t.ring = env->ring;
     s->t.woken = woken;
     s->t.lost = lost;
-    s->again.done = again_done;
     put_le64(s->v.config, c->cid);
     s->v.config_len = 8;
-    int r = virtio_init(&s->v, &dev_ops, &ops, env, slot, 0, e);
-    if (r < 0) {
-        vsock_free(&s->v);
-        return r;
-    }
-    *ret = &s->v.dev;
-    return 0;
+    return virtio_init(&s->v, &ops, env, slot, 0, ret, e);
 }

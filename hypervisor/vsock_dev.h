@@ -21,8 +21,7 @@ struct vsock {
         uint16_t type;
     } resets[VSOCK_RESETS];
     unsigned reset_first, nresets;
-    bool tx_waits;        /* for a place in resets */
-    struct ring_op again; /* after a full batch, or when resets have gone out */
+    bool tx_waits; /* for a place in resets */
     struct iovec iov[VIRTQ_CHAIN];
 };
 

@@ -7,6 +7,7 @@
 #include "devstate.h"
 
 #include <errno.h>
+#include <string.h>
 
 #include "../hypervisor/base/num.h"
 
@@ -60,6 +61,23 @@ void dw_u64(struct dstate_writer *w, uint16_t field, uint64_t v)
     uint8_t raw[8];
     put_le64(raw, v);
     dw_bytes(w, field, raw, sizeof raw);
+}
+
+void dw_fields(struct dstate_writer *w, const struct dstate_field *f, size_t n,
+               const void *from)
+{
+    for (size_t i = 0; i < n; i++) {
+        const uint8_t *p = (const uint8_t *)from + f[i].at;
+        uint64_t v64;
+        uint32_t v32;
+        if (f[i].size == sizeof v64) {
+            memcpy(&v64, p, sizeof v64);
+            dw_u64(w, f[i].id, v64);
+        } else {
+            memcpy(&v32, p, sizeof v32);
+            dw_u32(w, f[i].id, v32);
+        }
+    }
 }
 
 void dw_end(struct dstate_writer *w)
@@ -210,4 +228,23 @@ int dr_u64(const struct dstate_reader *r, uint16_t field, uint64_t *ret, struct 
     if (res == 0)
         *ret = get_le64(p);
     return res;
+}
+
+int dr_fields(const struct dstate_reader *r, const struct dstate_field *f, size_t n, void *to,
+              struct err *e)
+{
+    for (size_t i = 0; i < n; i++) {
+        uint8_t *p = (uint8_t *)to + f[i].at;
+        uint64_t v64;
+        uint32_t v32;
+        bool wide = f[i].size == sizeof v64;
+        int res = wide ? dr_u64(r, f[i].id, &v64, e) : dr_u32(r, f[i].id, &v32, e);
+        if (res < 0)
+            return res;
+        if (wide)
+            memcpy(p, &v64, sizeof v64);
+        else
+            memcpy(p, &v32, sizeof v32);
+    }
+    return 0;
 }

@@ -26,6 +26,18 @@ void dw_u64(struct dstate_writer *w, uint16_t field, uint64_t v);
 void dw_bytes(struct dstate_writer *w, uint16_t field, const void *p, size_t len);
 void dw_end(struct dstate_writer *w);
 
+/* Numbers of 4 or 8 bytes in a struct that are saved as they are. */
+struct dstate_field {
+    uint16_t id, size;
+    uint32_t at;
+};
+#define DSTATE_FIELD(i, type, member)                                                   \
+    {                                                                                   \
+        .id = (i), .size = sizeof(((type *)NULL)->member), .at = offsetof(type, member) \
+    }
+void dw_fields(struct dstate_writer *w, const struct dstate_field *f, size_t n,
+               const void *from);
+
 struct dstate_reader {
     const uint8_t *data; /* fields of one block */
     size_t len;
@@ -46,6 +58,9 @@ int dr_find(const void *blob, size_t len, uint32_t tag, uint16_t instance,
 /* -ENOENT when the field is missing, -EBADMSG when its length is wrong. */
 int dr_u32(const struct dstate_reader *r, uint16_t field, uint32_t *ret, struct err *e);
 int dr_u64(const struct dstate_reader *r, uint16_t field, uint64_t *ret, struct err *e);
+/* Fields that are missing or of a wrong length fail; what is read is not checked. */
+int dr_fields(const struct dstate_reader *r, const struct dstate_field *f, size_t n, void *to,
+              struct err *e);
 /* Points into the blob. */
 int dr_bytes(const struct dstate_reader *r, uint16_t field, const void **ret, size_t *ret_len,
              struct err *e);

@@ -60,6 +60,7 @@ static void echo_free(struct virtio *v)
 }
 
 static const struct virtio_ops echo_ops = {
+    .dev = VIRTIO_DEV("echo", 0x4f484345),
     .id = 42,
     .nqueues = 2,
     .ndoorbells = 2,
@@ -72,8 +73,6 @@ static const struct virtio_ops echo_ops = {
     .free = echo_free,
 };
 
-static const struct dev_ops echo_dev_ops = VIRTIO_DEV_OPS("echo", 0x4f484345, NULL);
-
 #define FEATURES (TEST_F_VERSION_1 | 1)
 
 static void make(void)
@@ -82,8 +81,7 @@ static void make(void)
     struct dev_env env = tv_env(&t);
     dev = calloc(1, sizeof *dev);
     dev->v.config_len = 10;
-    CHECK(virtio_init(&dev->v, &echo_dev_ops, &echo_ops, &env, 0, 1, NULL) == 0);
-    t.dev = &dev->v.dev;
+    CHECK(virtio_init(&dev->v, &echo_ops, &env, 0, 1, &t.dev, NULL) == 0);
 }
 
 static void begin(void)
