@@ -23,7 +23,7 @@ CROSS := $(if $(filter aarch64,$(shell uname -m)),,aarch64-linux-gnu-)
 
 # ---- what is made of what -----------------------------------------------------------------------
 
-BASE := buf crc32c err fd filter log msg
+BASE := buf crc32c err fd filter linelog log msg
 
 SNAPSHOT := devstate io memscan overlay snapcheck snapdelta snapfile snaplayer snapstate snapwrite
 
@@ -83,7 +83,7 @@ TESTED_GUEST := inflate zip glob users text util req
 # of their own.
 UNIT := \
 	arn artifacts bench_peers blk_crash cli_pack cli_text config crc32c devstate dockerfile fsm gdb_packet glob \
-	guest_link guest_zip http http_status inflate ops ops_ext ops_guest ops_key openapi ops_update ops_vm overlay page pagewalk ring \
+	guest_link guest_zip http http_status inflate linelog ops ops_ext ops_guest ops_key openapi ops_update ops_vm overlay page pagewalk ring \
 	s3_chunked sigv4 sigv4_sign snapfile snapfile_delta snapfile_devices snapfile_forgery \
 	snapfile_old snapfile_power snapfile_seal snapfile_tools snaplayer store text tls tlv token users validate \
 	virtio_blk virtio_misc virtio_mmio virtio_net virtio_vsock virtq watch zip
@@ -211,6 +211,21 @@ $(B)/debug/dormouse-vmm-debug $(B)/debug/dormouse-vmm-ubsan:
 	$(call say,LINK,"$(@F)")
 	@mkdir -p $(@D)
 	$(Q)$(CC_musl) -static $(LINK) -o $@ $^ -lfdt -luring
+# The debug twin with the device of docs/research.md, made of that page's text.
+$(B)/obj/example/dev_table.c: docs/research.md hypervisor/dev_table.c
+	@mkdir -p $(@D)
+	$(Q)awk '/^```c$$/ { on = 1; next } /^```/ { on = 0 } on' docs/research.md >$(@D)/page.c
+	$(Q)sed '/^    if (r == 0)$$/,$$d' $(@D)/page.c >$(@D)/dev_count.c
+	$(Q)sed -n '/^    if (r == 0)$$/,$$p' $(@D)/page.c >$(@D)/line.c
+	$(Q)sed -e '/virtio_balloon_new(/r $(@D)/line.c' -e '/^int dev_table_make/i\
+	int dev_count_new(struct dev **ret, const struct dev_env *env, struct err *e);' \
+		hypervisor/dev_table.c >$@
+$(B)/debug/dormouse-vmm-example: $(call objects,debug,$(filter-out hypervisor/dev_table.c,$(VMM_DEBUG_SRC))) \
+		$(B)/obj/example/dev_table.c
+	$(call say,LINK,"$(@F)")
+	@mkdir -p $(@D)
+	$(Q)$(CC_debug) $(filter-out -MMD -MP,$(CFLAGS_debug)) -Ihypervisor -static $(LINK) -o $@ \
+		$(filter %.o,$^) $(B)/obj/example/dev_table.c $(B)/obj/example/dev_count.c -lfdt -luring
 $(B)/debug/dormouse-vmm-asan: $(call objects,asan64,$(VMM_DEBUG_SRC))
 	$(call say,LINK,"$(@F)")
 	@mkdir -p $(@D)/lib
@@ -398,7 +413,7 @@ $(B)/vm/root.img: $(B)/vm/payload tests/guests/mkroot.sh
 .PHONY: check-vm
 check-vm: $(B)/appliance.stamp $(addprefix $(B)/vm/,ctl_drive guest_drive hostile_drive \
 		lockdown_drive confine_drive vmmtrace hostile.Image ticker.cpio root.img) \
-		$(addprefix $(B)/debug/dormouse-vmm-,debug ubsan)
+		$(addprefix $(B)/debug/dormouse-vmm-,debug ubsan example)
 	@mkdir -p $(CHECK)
 	@tests/vm.sh
 

@@ -56,7 +56,7 @@ void bus_write(struct bus *b, uint64_t gpa, unsigned len, uint64_t val)
 {
     const struct bus_range *r = find(b, gpa, len);
     trace_access(true, gpa, len, val);
-    if (r)
+    if (r && r->ops->write)
         r->ops->write(r->ctx, gpa - r->base, len, val);
     else
         b->misses++;

@@ -16,7 +16,7 @@ struct bus_ops {
     /* off < range length; len is 1, 2, 4 or 8; off+len may cross the end (then the
      * bus has refused it already). Called on a vCPU thread. */
     uint64_t (*read)(void *ctx, uint64_t off, unsigned len);
-    void (*write)(void *ctx, uint64_t off, unsigned len, uint64_t val);
+    void (*write)(void *ctx, uint64_t off, unsigned len, uint64_t val); /* NULL: read-only */
 };
 
 #define BUS_RANGES_MAX 32

@@ -2,8 +2,7 @@
 /*
  * PL011 (ARM DDI 0183). Registers are touched by vCPU threads under the lock.
  * Transmission is instant, so the transmit FIFO is always empty. What the guest
- * prints goes line by line to a log that stops growing at a limit; the last
- * KiB is kept for the report of how the machine ended.
+ * prints goes to a bounded log (base/linelog.h).
  */
 #include "dev_uart.h"
 
@@ -17,14 +16,12 @@
 #include "../snapshot/devstate.h"
 #include "../snapshot/snapstate.h"
 #include "arm64_fdt.h"
-#include "base/fd.h"
+#include "base/linelog.h"
 #include "base/mem.h"
 #include "debug/trace.h"
 #include "irq.h"
 
-#define TAIL_BYTES 1024u
-#define LINE_BYTES 256u
-#define RX_BYTES   64u
+#define RX_BYTES 64u
 
 enum {
     REG_DR = 0x00,
@@ -50,7 +47,7 @@ enum {
 
 struct uart {
     struct dev dev;
-    struct uart_config c;
+    int input_fd;
     struct irq irq;
     struct ring_op input;
     pthread_mutex_t lock;
@@ -59,12 +56,7 @@ struct uart {
     bool raised;
     uint8_t rx[RX_BYTES];
     unsigned rx_head, rx_len;
-    uint64_t written;
-    char line[LINE_BYTES];
-    unsigned line_len;
-    char tail[TAIL_BYTES];
-    uint64_t tail_len; /* bytes ever printed */
-    unsigned matched;  /* of c.watch */
+    struct linelog log;
 };
 
 static const struct dstate_field fields[] = {
@@ -86,43 +78,6 @@ static void update_irq(struct uart *u, bool again)
     if (level && (!u->raised || again))
         irq_raise(&u->irq);
     u->raised = level;
-}
-
-static void flush_line(struct uart *u)
-{
-    size_t len = u->line_len;
-    u->line_len = 0;
-    if (len == 0 || u->c.log_fd < 0)
-        return;
-    if (u->c.log_limit && u->written + len > u->c.log_limit) {
-        static const char full[] = "\n[console log is full]\n";
-        if (u->written <= u->c.log_limit)
-            fd_write_full(u->c.log_fd, full, sizeof full - 1);
-        u->written = u->c.log_limit + 1;
-        return;
-    }
-    u->written += len;
-    /* A console that cannot be written (disk full) must not stop the guest. */
-    fd_write_full(u->c.log_fd, u->line, len);
-}
-
-static void print_byte(struct uart *u, char ch)
-{
-    u->tail[u->tail_len++ % TAIL_BYTES] = ch;
-    u->line[u->line_len++] = ch;
-    if (ch == '\n' || u->c.interactive || u->line_len == LINE_BYTES)
-        flush_line(u);
-    if (!u->c.watch || u->c.watch[0] == '\0')
-        return;
-    if (ch != u->c.watch[u->matched])
-        u->matched = 0;
-    if (ch == u->c.watch[u->matched])
-        u->matched++;
-    if (u->c.watch[u->matched] == '\0') {
-        u->c.watch = NULL;
-        flush_line(u);
-        u->c.seen(u->c.seen_ctx);
-    }
 }
 
 static uint32_t read_data(struct uart *u)
@@ -175,7 +130,7 @@ static void write_reg(struct uart *u, uint64_t off, uint32_t v)
 {
     switch (off) {
     case REG_DR:
-        print_byte(u, (char)v);
+        linelog_put(&u->log, (char)v);
         u->ris |= INT_TX;
         update_irq(u, false);
         break;
@@ -237,8 +192,8 @@ static int uart_fdt(struct dev *d, void *fdt, struct err *e)
 
 static void wait_input(struct uart *u)
 {
-    if (u->c.input_fd >= 0 && !u->input.armed && u->rx_len < RX_BYTES)
-        ring_poll(u->dev.env.ring, &u->input, u->c.input_fd, POLLIN);
+    if (u->input_fd >= 0 && !u->input.armed && u->rx_len < RX_BYTES)
+        ring_poll(u->dev.env.ring, &u->input, u->input_fd, POLLIN);
 }
 
 static void input_done(struct ring_op *op, int res)
@@ -246,14 +201,14 @@ static void input_done(struct ring_op *op, int res)
     struct uart *u = container_of(op, struct uart, input);
     uint8_t buf[RX_BYTES];
     pthread_mutex_lock(&u->lock);
-    ssize_t n = res < 0 ? 0 : read(u->c.input_fd, buf, RX_BYTES - u->rx_len);
+    ssize_t n = res < 0 ? 0 : read(u->input_fd, buf, RX_BYTES - u->rx_len);
     for (ssize_t i = 0; i < n; i++)
         u->rx[(u->rx_head + u->rx_len++) % RX_BYTES] = buf[i];
     if (n > 0) {
         u->ris |= INT_RX;
         update_irq(u, true);
     } else {
-        u->c.input_fd = -1; /* end of input */
+        u->input_fd = -1; /* end of input */
     }
     pthread_mutex_unlock(&u->lock);
     wait_input(u);
@@ -304,7 +259,7 @@ void dev_uart_flush(struct dev *d)
 {
     struct uart *u = uart_of(d);
     pthread_mutex_lock(&u->lock);
-    flush_line(u);
+    linelog_flush(&u->log);
     pthread_mutex_unlock(&u->lock);
 }
 
@@ -312,12 +267,7 @@ void dev_uart_tail(struct dev *d, char *ret, size_t size)
 {
     struct uart *u = uart_of(d);
     pthread_mutex_lock(&u->lock);
-    uint64_t n = MIN(u->tail_len, MIN((uint64_t)TAIL_BYTES, (uint64_t)size - 1));
-    for (uint64_t i = 0; i < n; i++) {
-        char ch = u->tail[(u->tail_len - n + i) % TAIL_BYTES];
-        ret[i] = ch ? ch : ' ';
-    }
-    ret[n] = '\0';
+    linelog_tail(&u->log, ret, size);
     pthread_mutex_unlock(&u->lock);
 }
 
@@ -341,7 +291,13 @@ int dev_uart_new(struct dev **ret, const struct dev_env *env, const struct uart_
         return err_sys(e, ENOMEM, "make the console");
     u->dev.ops = &uart_ops;
     u->dev.env = *env;
-    u->c = *c;
+    u->input_fd = c->input_fd;
+    u->log = (struct linelog){.fd = c->log_fd,
+                              .limit = c->log_limit,
+                              .direct = c->interactive,
+                              .watch = c->watch,
+                              .seen = c->seen,
+                              .seen_ctx = c->seen_ctx};
     u->cr = 0x300;
     u->ifls = 0x12;
     u->irq.eventfd = -1;

@@ -32,12 +32,14 @@ enum {
 #define DATA_MAX (64u << 10)
 #define BATCH    64u
 
+/* As it lies in guest memory: little-endian, like this machine (virtq.c). */
 struct packet {
     uint64_t src_cid, dst_cid;
     uint32_t src_port, dst_port, len;
     uint16_t type, op;
     uint32_t flags, buf_alloc, fwd_cnt;
-};
+} __attribute__((packed));
+_Static_assert(sizeof(struct packet) == HEADER, "a header as virtio lays it out");
 
 /* ---- host to guest --------------------------------------------------------------------- */
 
@@ -71,20 +73,11 @@ static void reset_conn(struct vsock *s, struct vsock_conn *c)
     vsock_conn_close(c);
 }
 
-static void put_packet(const struct vsock *s, unsigned niov, const struct packet *p)
+static void put_packet(const struct vsock *s, unsigned niov, struct packet *p)
 {
-    uint8_t h[HEADER];
-    put_le64(h, HOST_CID);
-    put_le64(h + 8, s->c.cid);
-    put_le32(h + 16, p->src_port);
-    put_le32(h + 20, p->dst_port);
-    put_le32(h + 24, p->len);
-    put_le16(h + 28, p->type);
-    put_le16(h + 30, p->op);
-    put_le32(h + 32, p->flags);
-    put_le32(h + 36, p->buf_alloc);
-    put_le32(h + 40, p->fwd_cnt);
-    iov_write(s->iov, niov, 0, h, sizeof h);
+    p->src_cid = HOST_CID;
+    p->dst_cid = s->c.cid;
+    iov_write(s->iov, niov, 0, p, sizeof *p);
 }
 
 /* Reads data behind the header; returns how many bytes. */
@@ -182,22 +175,6 @@ static void rx(struct vsock *s)
 }
 
 /* ---- guest to host --------------------------------------------------------------------- */
-
-static void get_packet(const struct iovec *iov, unsigned n, struct packet *p)
-{
-    uint8_t h[HEADER] = {0};
-    iov_read(iov, n, 0, h, sizeof h);
-    *p = (struct packet){.src_cid = get_le64(h),
-                         .dst_cid = get_le64(h + 8),
-                         .src_port = get_le32(h + 16),
-                         .dst_port = get_le32(h + 20),
-                         .len = get_le32(h + 24),
-                         .type = get_le16(h + 28),
-                         .op = get_le16(h + 30),
-                         .flags = get_le32(h + 32),
-                         .buf_alloc = get_le32(h + 36),
-                         .fwd_cnt = get_le32(h + 40)};
-}
 
 /* A socket pair: one end stays with the connection, the other goes out. */
 static bool announce(struct vsock *s, struct vsock_conn *c)
@@ -309,7 +286,7 @@ static void tx(struct vsock *s)
             break;
         if (c.out_len >= HEADER) {
             struct packet p;
-            get_packet(s->iov, c.n_out, &p);
+            iov_read(s->iov, c.n_out, 0, &p, sizeof p);
             unsigned skip = iov_skip(s->iov, c.n_out, HEADER);
             if (p.src_cid != s->c.cid || p.dst_cid != HOST_CID)
                 s->v.guest_errors++;

@@ -52,10 +52,15 @@ echo "lean binary: \$?"
 echo "== panic"
 \$vmm --cmdline 'console=ttyAMA0 quiet panic=-1' --vcpus 2 --console console --gdb /var/lib/dormouse/gdb
 echo "second machine: \$?"
+echo "== example"
+/tests/dormouse-vmm-example --run --kernel /usr/lib/dormouse/Image --initrd /tests/ticker.cpio \\
+    --cmdline 'console=ttyAMA0 quiet ticks=1' --console -
+echo "third machine: \$?"
 END
 : >"$out.host"
 tools/vmrun.sh -t 240 -S 1G -p "$port:1234" -c "$out.console" \
     -f "$build/debug/dormouse-vmm-debug=/tests/dormouse-vmm-debug" \
+    -f "$build/debug/dormouse-vmm-example=/tests/dormouse-vmm-example" \
     -f "$build/vm/vmmtrace=/tests/vmmtrace" -f "$build/vm/ticker.cpio=/tests/ticker.cpio" \
     -f "$out.run=/tests/run" /tests/run >"$out.host" 2>&1 3>&- &
 host=$!
@@ -124,7 +129,7 @@ check "the guest runs after all that" await '^tick 5 '
 kill -INT "$gdb"
 wait "$gdb"
 check "GDB ended well" test $? -eq 0
-check "all of it is over" await '^second machine'
+check "all of it is over" await '^third machine'
 wait "$host"
 check "the emulated host ended well" test $? -eq 0
 
@@ -186,5 +191,8 @@ check "all thirty-one" says "$out.part" 'vCPU 0: x28 .* x30 [0-9a-f]{16}'
 gdb-multiarch -nx -batch -ex "info symbol 0x${pc:-0}" "$kernel" >"$out.symbol" 2>&1
 check "the program counter is the kernel's" says "$out.symbol" ' in section \.text$'
 check "a guest that resets itself says so" says "$out.part" '^second machine: 3'
+part "$out.host" 'example'
+check "the device of docs/research.md is there" says "$out.part" '^a device of its own'
+check "and its machine works" says "$out.part" '^third machine: 0'
 echo "1..$n"
 exit $failed
