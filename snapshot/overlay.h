@@ -2,7 +2,7 @@
 /*
  * Copy-on-write disk layers. An overlay is one sparse file: a header page, a
  * bitmap with a bit per 4 KiB block, then the blocks at their own offset. A
- * disk is a raw base file and up to CTL_LAYERS_MAX-1 overlays; reads come from
+ * disk is a raw base file and up to DISK_LAYERS_MAX-1 overlays; reads come from
  * the topmost layer that holds the block, writes go to the last one. Described
  * byte by byte in docs/snapshot-format.md.
  *
