@@ -83,9 +83,6 @@ static const struct filter_rule io_rules[] = {
     CALL(clock_gettime, "time, where the vDSO cannot"),
     CALL(getrandom, "snapshot ids, random device"),
     CALL(exit_group, "the end"),
-#ifdef DORMOUSE_DEBUG
-    CALL(accept4, "a debugger"),
-#endif
 };
 
 static const struct list {
