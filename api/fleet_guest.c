@@ -373,7 +373,7 @@ int guest_environment(struct vmm *v, const char *env, struct err *e)
     int r = vmm_call(v, CTL_VSOCK_OPEN, &open, sizeof open, &theirs, 1, deadline, NULL, e);
     struct glink g = {.fd = ours};
     if (r == 0)
-        r = put_file(&g, "/run/dormouse/environment", &text, deadline, e);
+        r = put_file(&g, "/run/environment", &text, deadline, e);
     explicit_bzero(text.data, text.len);
     free(g.in);
     return r;

@@ -25,7 +25,7 @@ const struct opt opts_run[] = {
     RUN_OPTS,
     {"name", 0, "NAME", "a name for people"},
     {"tag", 't', "K=V", "a tag; may be repeated"},
-    {"env", 'e', "K=V", "into /run/dormouse/environment and the run hook; may be repeated"},
+    {"env", 'e', "K=V", "into /run/environment and the run hook; may be repeated"},
     {"wait", 'w', NULL, "until it runs"},
     {NULL, 0, NULL, NULL},
 };
