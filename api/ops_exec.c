@@ -156,7 +156,7 @@ static int read_input(struct op *o, struct command *c)
         if (!ok)
             return op_fail(o, TEXT_BAD_BASE64);
     }
-    add_input(&c->input, NULL, 0);
+    add_input(&c->input, (const uint8_t *)"", 0);
     return c->input.bad ? op_fail(o, TEXT_INTERNAL) : 0;
 }
 

@@ -177,7 +177,7 @@ int op_WriteFile(struct op *o)
         return -1;
     int r = send_request(&t, GP_FILE_WRITE, &w);
     if (r == 0)
-        r = send_data(&t, o->body, o->body_len);
+        r = send_data(&t, o->body ? o->body : (const uint8_t *)"", o->body_len);
     /* A refusal may come while we still send; what it says is what counts. */
     int got = next_piece(&t, &p, &body, &len);
     if (got < 0)

@@ -201,6 +201,52 @@ run 0 curl "$short" / && out '*"count": 4*' && run 0 inspect "$short" &&
 check 'the next request wakes it'
 run 0 suspend "$short" && run 0 resume "$short" && out "$vm"
 check 'resume'
+
+# ---- commands, files, updates, events, keys --------------------------------------------------
+
+run 9 exec "$vm" -- sh -c 'echo out; echo err >&2; exit 9' && out out && err err
+check 'exec: output and exit status'
+printf 'typed' >"$work/typed"
+"$dormouse" exec -i "$vm" -- tr a-z A-Z <"$work/typed" >"$work/out" 2>"$work/err" && out TYPED
+check 'exec -i'
+run 7 exec --timeout 1 "$vm" -- sleep 60 && err 'its time was up'
+check 'exec --timeout'
+run 3 exec "$vm" -- /no/such/program
+check 'exec of what is not there'
+head -c 5000000 /dev/urandom >"$work/blob"
+run 0 cp "$work/blob" "$vm:/tmp/new/blob" && run 0 cp "$vm:/tmp/new/blob" "$work/blob.back" &&
+    cmp -s "$work/blob" "$work/blob.back" && run 0 ls "$vm" /tmp/new &&
+    grep -q '^f0[0-7]*  *5.0 MB  .*  blob$' "$work/out"
+check 'cp in, cp out, ls'
+run 3 cp "$vm:/no/such/file" "$work/none" && run 2 cp "$work/blob" "$work/blob.back"
+check 'cp: what is not there, and two local files'
+run 0 update "$vm" --idle 700 --name pet --tag a=b && run 0 inspect "$vm" &&
+    json "v.idlePolicy.maxIdleDurationSeconds === 700 && v.name === 'pet' && v.tags.a === 'b'"
+check 'update'
+run 2 update "$vm" && run 2 update "$vm" --tag nonsense
+check 'update: nothing, and nonsense'
+as_key() { # with the new key instead of the host's own
+    AWS_ACCESS_KEY_ID=$key AWS_SECRET_ACCESS_KEY=$secret "$@"
+}
+run 0 keys create --name cli --rights read && grep -q '^AWS_SECRET_ACCESS_KEY=' "$work/out" &&
+    key=$(sed -n 's/^AWS_ACCESS_KEY_ID=//p' "$work/out") &&
+    secret=$(sed -n 's/^AWS_SECRET_ACCESS_KEY=//p' "$work/out") &&
+    as_key run 0 ps && as_key run 4 exec "$vm" -- id
+check 'keys create; a key with the right to read'
+run 0 keys list && grep -q "^$key  *cli  *read" "$work/out" && run 0 keys revoke "$key" &&
+    as_key run 4 ps && run 3 keys revoke "$key"
+check 'keys list, keys revoke'
+"$dormouse" events --count 2 >"$work/events" 2>&1 &
+listener=$!
+# Events that come before it listens are not its; some suspend it will see.
+for _ in 1 2 3 4 5; do
+    run 0 suspend "$vm"
+    run 0 resume "$vm"
+    [ -d /proc/$listener ] || break
+done
+wait $listener && [ "$(grep -c "  microvm  *$vm  *$image:1.0  " "$work/events")" = 2 ]
+check 'events'
+
 run 5 rm "$image" && err 'xargs dormouse terminate'
 check 'an image in use is not removed'
 

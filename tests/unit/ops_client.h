@@ -35,6 +35,7 @@ static inline void client_open(struct client *c, const char *path)
     struct err e = ERR_INIT;
     memset(c, 0, sizeof *c);
     c->rights = RIGHTS_ADMIN;
+    c->fleet.stream = -1;
     if (store_open(&c->fleet.store, path, &e) < 0) {
         printf("Bail out! %s\n", e.msg);
         exit(1);

@@ -117,6 +117,8 @@ static int client_recv(void *ctx, unsigned char *data, size_t cap)
 
 struct client {
     const char *name, *alpn;
+    mbedtls_x509_crt *own; /* or NULL: shows no certificate */
+    mbedtls_pk_context *own_key;
     mbedtls_ssl_protocol_version max;
     /* results */
     int code;
@@ -143,6 +145,8 @@ static void client_run(struct client *c, int fd)
     mbedtls_x509_crt_parse_file(&ca, ca_copy);
     mbedtls_ssl_conf_ca_chain(&conf, &ca, NULL);
     mbedtls_ssl_conf_authmode(&conf, MBEDTLS_SSL_VERIFY_REQUIRED);
+    if (c->own)
+        mbedtls_ssl_conf_own_cert(&conf, c->own, c->own_key);
     c->code = mbedtls_ssl_setup(&ssl, &conf);
     mbedtls_ssl_set_hostname(&ssl, c->name);
     mbedtls_ssl_set_bio(&ssl, &fd, client_send, client_recv, NULL);
@@ -251,6 +255,105 @@ TEST(reload)
     CHECK(tls_open(&t, "/nonexistent", key, &e) == -ENOENT);
 }
 
+/* ---- clients with certificates ----------------------------------------------------------- */
+
+struct identity {
+    mbedtls_x509_crt crt;
+    mbedtls_pk_context key;
+};
+
+/* One signed by the CA whose key this is. */
+static void make_identity(struct identity *i, const char *ca_key)
+{
+    mbedtls_x509write_cert w;
+    mbedtls_pk_context issuer;
+    unsigned char der[4096];
+    mbedtls_x509write_crt_init(&w);
+    mbedtls_pk_init(&issuer);
+    mbedtls_x509_crt_init(&i->crt);
+    mbedtls_pk_init(&i->key);
+    mbedtls_pk_setup(&i->key, mbedtls_pk_info_from_type(MBEDTLS_PK_ECKEY));
+    mbedtls_ecp_gen_key(MBEDTLS_ECP_DP_SECP256R1, mbedtls_pk_ec(i->key), rng, NULL);
+    CHECK(mbedtls_pk_parse_keyfile(&issuer, ca_key, NULL, rng, NULL) == 0);
+    mbedtls_x509write_crt_set_version(&w, MBEDTLS_X509_CRT_VERSION_3);
+    mbedtls_x509write_crt_set_md_alg(&w, MBEDTLS_MD_SHA256);
+    mbedtls_x509write_crt_set_subject_key(&w, &i->key);
+    mbedtls_x509write_crt_set_issuer_key(&w, &issuer);
+    mbedtls_x509write_crt_set_issuer_name(&w, "CN=Dormouse CA,O=Dormouse");
+    mbedtls_x509write_crt_set_subject_name(&w, "CN=operator");
+    mbedtls_x509write_crt_set_serial_raw(&w, (unsigned char[]){0x41, 1}, 2);
+    mbedtls_x509write_crt_set_validity(&w, "20200101000000", "20400101000000");
+    int n = mbedtls_x509write_crt_der(&w, der, sizeof der, rng, NULL);
+    CHECK(n > 0 &&
+          mbedtls_x509_crt_parse_der(&i->crt, der + sizeof der - (size_t)n, (size_t)n) == 0);
+    mbedtls_x509write_crt_free(&w);
+    mbedtls_pk_free(&issuer);
+}
+
+static void drop_identity(struct identity *i)
+{
+    mbedtls_x509_crt_free(&i->crt);
+    mbedtls_pk_free(&i->key);
+}
+
+static int open_file(void *ctx, enum tls_file which, int *ret_fd, struct err *e)
+{
+    const char *const names[] = {cert, key, ca_copy};
+    (void)ctx;
+    *ret_fd = open(names[which], O_RDONLY | O_CLOEXEC);
+    return *ret_fd < 0 ? err_sys(e, errno, "open") : 0;
+}
+
+static bool is_endpoint(void *ctx, const char *name)
+{
+    (void)ctx;
+    return strstr(name, ".lambda-microvm.") != NULL;
+}
+
+/* A good certificate, a stranger's, none; for the API and for an endpoint. */
+TEST(client_certificates)
+{
+    struct tls *t = NULL;
+    struct err e = ERR_INIT;
+    bool renewed;
+    char other[100], ca_key[160];
+    struct identity good, stranger;
+    const struct tls_source from = {
+        .open = open_file, .client_ca = true, .open_to_all = is_endpoint};
+    CHECK(ensure(time(NULL), NULL, &renewed) == 0);
+    snprintf(other, sizeof other, "%s/other", dir);
+    struct ca_config oc = {.dir = other, .names = {"x"}, .nnames = 1, .now = time(NULL)};
+    CHECK(ca_ensure(&oc, NULL, &e) == 0);
+    snprintf(ca_key, sizeof ca_key, "%s/ca.key", tls_dir);
+    make_identity(&good, ca_key);
+    snprintf(ca_key, sizeof ca_key, "%s/ca.key", other);
+    make_identity(&stranger, ca_key);
+    CHECK(tls_open_from(&t, &from, &e) == 0);
+    static const mbedtls_ssl_protocol_version versions[] = {MBEDTLS_SSL_VERSION_TLS1_3,
+                                                            MBEDTLS_SSL_VERSION_TLS1_2};
+    for (size_t v = 0; v < ARRAY_LEN(versions); v++) {
+        struct client c = {.name = "localhost", .max = versions[v]};
+        struct serving s = meet(t, &c);
+        CHECK(s.result < 0 && c.code < 0);
+        c = (struct client){
+            .name = "localhost", .max = versions[v], .own = &good.crt, .own_key = &good.key};
+        s = meet(t, &c);
+        CHECK(s.result == 0 && c.code == 4);
+        c = (struct client){.name = "localhost",
+                            .max = versions[v],
+                            .own = &stranger.crt,
+                            .own_key = &stranger.key};
+        s = meet(t, &c);
+        CHECK(s.result < 0 && c.code < 0);
+        c = (struct client){.name = "a.lambda-microvm.r.localhost", .max = versions[v]};
+        s = meet(t, &c);
+        CHECK(s.result == 0 && c.code == 4);
+    }
+    tls_close(t);
+    drop_identity(&good);
+    drop_identity(&stranger);
+}
+
 static int drop(const char *path, const struct stat *st, int type, struct FTW *ftw)
 {
     (void)st;
@@ -270,6 +373,7 @@ int main(void)
     snprintf(ca_copy, sizeof ca_copy, "%s/ca.pem", dir);
     RUN(certificates);
     RUN(handshakes);
+    RUN(client_certificates);
     RUN(reload);
     nftw(dir, drop, 16, FTW_DEPTH | FTW_PHYS);
     return TAP_DONE();

@@ -10,8 +10,8 @@ _dormouse_options() { # of one command, as its help shows them
 
 _dormouse() {
     local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} command='' word i
-    local commands='deploy build images rm run ps curl token logs suspend resume terminate
-        inspect host doctor env version help'
+    local commands='deploy build images rm run ps curl token logs exec cp ls update suspend
+        resume terminate inspect events keys host doctor env version help'
     COMPREPLY=()
     for ((i = 1; i < COMP_CWORD; i++)); do
         word=${COMP_WORDS[i]}
@@ -58,7 +58,7 @@ _dormouse() {
         )
         ;;
     rm | run) mapfile -t COMPREPLY < <(compgen -W "$(dormouse images -q 2>/dev/null)" -- "$cur") ;;
-    curl | token | suspend | resume | terminate)
+    curl | token | exec | ls | update | suspend | resume | terminate)
         mapfile -t COMPREPLY < <(compgen -W "$(dormouse ps -q 2>/dev/null)" -- "$cur")
         ;;
     logs)
@@ -71,6 +71,13 @@ _dormouse() {
     inspect)
         mapfile -t COMPREPLY < <(compgen -W \
             "$(dormouse images -q 2>/dev/null) $(dormouse ps -aq 2>/dev/null)" -- "$cur")
+        ;;
+    keys) mapfile -t COMPREPLY < <(compgen -W 'create list revoke' -- "$cur") ;;
+    cp)
+        mapfile -t COMPREPLY < <(
+            compgen -f -- "$cur"
+            compgen -W "$(dormouse ps -q 2>/dev/null)" -S : -- "$cur"
+        )
         ;;
     help) mapfile -t COMPREPLY < <(compgen -W "$commands" -- "$cur") ;;
     esac
