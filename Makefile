@@ -43,11 +43,11 @@ API :=  \
 	api applog arn artifacts artifacts_read artifacts_write auth build_vm buildlog ca cgroup \
 	config config_json confine confine_calls conn digest dockerfile dockerfile_words durable edge \
 	edge_head edge_pump events exchange fleet fleet_addr fleet_adopt fleet_build fleet_guest fleet_host fleet_idle fleet_image \
-	fleet_info fleet_io fleet_jobs fleet_open fleet_run fleet_stream fleet_table front fsm guest_link guest_talk http1 http1_write \
+	fleet_info fleet_io fleet_jobs fleet_open fleet_room fleet_run fleet_stream fleet_table front fsm guest_link guest_talk http1 http1_write \
 	jsonw keys layers mbed metrics netlink nft op ops_connector ops_exec ops_ext ops_file ops_image ops_key ops_managed ops_microvm ops_run ops_tag \
 	ops_token ops_update ops_version ops_watch page parent parent_adopt parent_spawn pool reconcile role route s3 s3_body \
 	s3_chunked s3_list s3_multi s3_object s3_xml seal server shapes sigv4 sigv4_canon sigv4_sign \
-	siphash snapfiles store_image store_misc store_schema store_sqlite store_vm tls token urlenc uuid validate vmm zip
+	siphash snapfiles store_image store_misc store_schema store_sqlite store_vm throttle tls token urlenc uuid validate vmm zip
 
 BASE_SRC := $(BASE:%=hypervisor/base/%.c)
 SNAPSHOT_SRC := $(SNAPSHOT:%=snapshot/%.c)
@@ -85,7 +85,7 @@ UNIT := \
 	arn artifacts bench_peers blk_crash cli_pack cli_text config crc32c devstate dockerfile fsm gdb_packet glob \
 	guest_link guest_zip http http_status inflate linelog ops ops_ext ops_guest ops_key openapi ops_update ops_vm overlay page pagewalk ring \
 	s3_chunked sigv4 sigv4_sign snapfile snapfile_delta snapfile_devices snapfile_forgery \
-	snapfile_old snapfile_power snapfile_seal snapfile_tools snaplayer store text tls tlv token users validate \
+	snapfile_old snapfile_power snapfile_seal snapfile_tools snaplayer store text throttle tls tlv token users validate \
 	virtio_blk virtio_misc virtio_mmio virtio_net virtio_vsock virtq watch zip
 UNIT_GUEST := inflate tlv guest_zip glob users text http_status
 UNIT_CLI := cli_text cli_pack
@@ -387,11 +387,11 @@ $(B)/vm/confine_drive: $(call objects,glibc,tests/vm/confine_drive.c api/confine
 	@mkdir -p $(@D)
 	$(Q)$(CC_glibc) -static-pie $(LINK) -o $@ $^
 # The daemon under faults, with the command line tool's client in it.
-$(B)/vm/fault_drive: $(call objects,glibc,$(patsubst %,tests/vm/fault_%.c,drive host load) \
+$(B)/vm/fault_drive: $(call objects,glibc,$(patsubst %,tests/vm/fault_%.c,cases drive host load many) \
 		$(filter-out tools/cli/main.c,$(CLI_SRC)))
 	$(call say,LINK,"$(@F) (runs on arm64)")
 	@mkdir -p $(@D)
-	$(Q)$(CC_glibc) -static $(LINK) -o $@ $^ $(CLI_LIBS)
+	$(Q)$(CC_glibc) -static $(LINK) -o $@ $^ -lsqlite3 $(CLI_LIBS)
 # The hostile guest is a kernel of its own, without any library.
 HOSTILE := $(addprefix tests/guests/hostile_,start.S lib.c driver.c virtio.c devices.c cpu.c)
 BARE := -std=gnu17 $(WARN) -g -O2 -ffreestanding -fno-stack-protector -fno-pie -no-pie \
@@ -436,6 +436,12 @@ FAULT_PARTS := $(B)/appliance.stamp $(B)/bases.stamp $(B)/vm/fault_drive $(B)/vm
 check-faults: $(FAULT_PARTS)
 	@mkdir -p $(CHECK)
 	@KILLS=$${KILLS:-200} tests/vm.sh faults
+
+## check-load: runs a second, MINUTES=30 of mixed load by CLIENTS=200, a start over 10,000 microVMs
+.PHONY: check-load
+check-load: $(FAULT_PARTS)
+	@mkdir -p $(CHECK)
+	@CASES="load rows" CLIENTS=$${CLIENTS:-200} MINUTES=$${MINUTES:-30} HOST_MEM=$${HOST_MEM:-16G} tests/vm.sh faults
 
 ## check-e2e: the story, the API with the AWS SDK, the command line tool
 .PHONY: check-e2e

@@ -9,11 +9,13 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "../hypervisor/base/log.h"
 #include "../hypervisor/base/mem.h"
 #include "metrics.h"
 #include "op.h"
+#include "throttle.h"
 
 struct error_kind {
     const char *name, *classic, *fault;
@@ -126,6 +128,20 @@ int op_fail_fleet(struct op *o, const char *vm_id, const struct err *e)
     }
 }
 
+static uint64_t now_us(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
+}
+
+/* The service's own operations; the extensions are the operator's tools, and some of them are
+ * meant to last. */
+static struct throttle *limit_of(const struct op *o)
+{
+    return strncmp(o->route->path, "/dormouse/", 10) == 0 ? NULL : o->api->throttle;
+}
+
 static void handle(struct op *o, const struct http_req *req, enum rights who, const void *body,
                    size_t len)
 {
@@ -165,6 +181,13 @@ void api_handle(struct api *a, const struct http_req *req, enum rights who, cons
         return;
     }
     jsonw_init(&o.w, &res->body);
-    handle(&o, req, who, body, len);
+    struct throttle *limit = limit_of(&o);
+    if (limit && !throttle_enter(limit, now_us())) {
+        op_fail(&o, TEXT_THROTTLED);
+    } else {
+        handle(&o, req, who, body, len);
+        if (limit)
+            throttle_leave(limit);
+    }
     metrics_operation(a->metrics, o.route->input, res->status);
 }

@@ -22,6 +22,7 @@ struct api {
     uint32_t max_duration_s;           /* of a microVM's life, UINT32_MAX none [28800] */
     uint32_t max_images, max_versions; /* quotas [none] */
     /* NULL: nothing is counted, nobody is told. */
+    struct throttle *throttle; /* of the service's operations */
     struct metrics *metrics;
     struct events *events;
 };

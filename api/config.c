@@ -15,6 +15,7 @@
 #include "../hypervisor/base/mem.h"
 #include "../hypervisor/base/num.h"
 #include "parent.h"
+#include "priv.h"
 
 #define NUMBER 0 /* cap of a number */
 
@@ -64,6 +65,11 @@ static const struct setting settings[] = {
     COUNT(artifact_max_mib, "artifact-max", "5120", 1, 1u << 30, "MiB that one may take"),
     COUNT(max_duration_s, "max-duration", "28800", 0, UINT32_MAX - 1,
           "longest life of a microVM in seconds, 0: no limit"),
+    COUNT(max_running, "max-running", "0", 0, PRIV_SLOTS,
+          "microVMs that may run at once, 0: as many as fit"),
+    COUNT(api_rate, "api-rate", "0", 0, 1000000,
+          "operations per second, with a burst of twice that; 0: no limit"),
+    COUNT(api_operations, "api-operations", "0", 0, 16384, "operations at once, 0: no limit"),
     COUNT(api_uid, "api-uid", "63000", 0, 65533,
           "user that the network-facing process runs as, 0: root without capabilities"),
     TEXT(log_level, "log-level", "info", "error, warn, info or debug"),

@@ -35,6 +35,7 @@ static const struct filter_rule rules[] = {
     CALL(newfstatat, "sizes and kinds"),
     CALL(fstat, "sizes and kinds"),
     CALL(statx, "sizes and kinds"),
+    CALL(fstatfs, "space left"),
     CALL(faccessat, "is a file there"),
     CALL(faccessat2, "is a file there"),
     CALL(readlinkat, "SQLite: is the database's path a link"),

@@ -206,83 +206,6 @@ void fleet_vm_lost(void *ctx)
     job_push(vm->f, JOB_LOST, vm, NULL, 0);
 }
 
-/* ---- admission ---- */
-
-/*
- * A clone shares its image's memory and costs what it writes, so memory is promised more than
- * once: a microVM is admitted while the host really has memory to give, and the baselines
- * together stay below a multiple of it.
- */
-#define OVERCOMMIT     16u
-#define ROOM_PER_START (48ull << 20)     /* what one more may take soon */
-#define SAMPLE_NS      (100 * NS_PER_MS) /* how old the host's figure may be */
-#define RESERVE(f)     ((f)->host_mem / 16 + (64ull << 20)) /* stays free */
-
-/* With f->lock. */
-static uint64_t available(struct fleet *f)
-{
-    char text[512];
-    uint64_t now = now_ns(), kib;
-    if (f->mem_sampled && now - f->mem_sampled < SAMPLE_NS)
-        return f->mem_available;
-    ssize_t n = pread(f->meminfo, text, sizeof text - 1, 0);
-    text[n > 0 ? n : 0] = '\0';
-    const char *at = strstr(text, "MemAvailable:");
-    at = at ? at + 13 + strspn(at + 13, " ") : "";
-    if (parse_u64n(at, strspn(at, "0123456789"), 0, UINT64_MAX >> 10, &kib)) {
-        f->mem_available = kib << 10;
-        f->mem_sampled = now;
-    }
-    return f->mem_available;
-}
-
-/* With f->lock. */
-static void count_in(struct fleet *f, struct fvm *vm)
-{
-    f->mem_live += (uint64_t)vm->image->config.mem_mib << 20;
-    f->live++;
-    vm->admitted = true;
-}
-
-int fleet_admit(struct fleet *f, struct fvm *vm, struct err *e)
-{
-    uint64_t bytes = (uint64_t)vm->image->config.mem_mib << 20;
-    int r = 0;
-    pthread_mutex_lock(&f->lock);
-    if (!vm->admitted) {
-        if (f->mem_live + bytes > f->host_mem * OVERCOMMIT || f->live >= PRIV_SLOTS - 16 ||
-            available(f) < RESERVE(f) + ROOM_PER_START) {
-            r = err_set(e, ENOSPC,
-                        "no capacity: %u microVMs run and %llu MiB of memory are left", f->live,
-                        (unsigned long long)(f->mem_available >> 20));
-        } else {
-            f->mem_available -= ROOM_PER_START; /* until the next look at the host */
-            count_in(f, vm);
-        }
-    }
-    pthread_mutex_unlock(&f->lock);
-    return r;
-}
-
-void fleet_admit_anyhow(struct fleet *f, struct fvm *vm)
-{
-    pthread_mutex_lock(&f->lock);
-    if (!vm->admitted)
-        count_in(f, vm);
-    pthread_mutex_unlock(&f->lock);
-}
-
-void fleet_unadmit(struct fleet *f, struct fvm *vm)
-{
-    pthread_mutex_lock(&f->lock);
-    if (vm->admitted) {
-        f->mem_live -= (uint64_t)vm->image->config.mem_mib << 20;
-        f->live--;
-        vm->admitted = false;
-    }
-    pthread_mutex_unlock(&f->lock);
-}
-
 /* ---- calls ---- */
 
 int fleet_run(struct fleet *f, const char *vm_id, struct err *e)
@@ -303,7 +226,7 @@ int fleet_run(struct fleet *f, const char *vm_id, struct err *e)
     }
     vm->image = img;
     vm->busy = true;
-    if ((r = fleet_admit(f, vm, e)) < 0) {
+    if ((r = fleet_admit_or_make_room(f, vm, true, e)) < 0) {
         fleet_vm_forget(f, vm);
         fleet_vm_put(f, vm);
         return r;

@@ -45,6 +45,7 @@ struct fleet_config {
     const char *domain;      /* e.g. localhost */
     const char *region, *account;
     uint16_t public_port;  /* goes into endpoint names when not 443 */
+    unsigned max_running;  /* microVMs at once, 0: as many as fit */
     int parent_sock;       /* to the privileged parent, priv.h */
     struct events *events; /* NULL: nobody is told */
     struct metrics *metrics;

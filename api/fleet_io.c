@@ -107,6 +107,7 @@ static void on_parent_answer(struct fleet_io *io)
     for (uint32_t s = 0; s < PRIV_SLOTS; s++) {
         if (io->slots[s] == SLOT_RELEASING && io->release_id[s] == m->id) {
             io->slots[s] = SLOT_FREE;
+            pthread_cond_broadcast(&io->pcond);
             return;
         }
     }
@@ -286,6 +287,18 @@ void fleet_io_release(struct fleet_io *io, uint32_t slot)
     io->slots[slot] = SLOT_RELEASING;
     io->release_id[slot] = ++io->next_id;
     msg_send(io->parent, PRIV_RELEASE, io->next_id, &b, sizeof b, NULL, 0, NULL);
+    pthread_mutex_unlock(&io->plock);
+}
+
+void fleet_io_await_free(struct fleet_io *io, uint32_t slot, uint64_t deadline)
+{
+    struct timespec ts = {.tv_sec = (time_t)(deadline / NS_PER_S),
+                          .tv_nsec = (long)(deadline % NS_PER_S)};
+    int wait = 0;
+    pthread_mutex_lock(&io->plock);
+    while (slot < PRIV_SLOTS && io->slots[slot] == SLOT_RELEASING && !io->parent_gone &&
+           wait == 0)
+        wait = pthread_cond_timedwait(&io->pcond, &io->plock, &ts);
     pthread_mutex_unlock(&io->plock);
 }
 

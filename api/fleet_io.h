@@ -52,6 +52,8 @@ int fleet_io_address_end(struct fleet_io *io, struct io_request *q, struct err *
 int fleet_io_file(struct fleet_io *io, uint32_t which, int *ret_fd, struct err *e);
 /* Asks the parent to end it and to clean up; the slot becomes free when it has. */
 void fleet_io_release(struct fleet_io *io, uint32_t slot);
+/* Until a slot that was released is free: its process has ended. */
+void fleet_io_await_free(struct fleet_io *io, uint32_t slot, uint64_t deadline);
 void fleet_io_kill(struct fleet_io *io, uint32_t slot);
 
 #endif

@@ -173,8 +173,13 @@ struct fvm *fleet_vm_find(struct fleet *f, const char *id);      /* with a refer
 void fleet_vm_put(struct fleet *f, struct fvm *vm);
 void fleet_vm_forget(struct fleet *f, struct fvm *vm); /* out of the tables */
 void fleet_vm_lost(void *ctx); /* from the I/O thread, ctx: struct fvm */
+/* fleet_room.c */
 /* -ENOSPC when the host cannot take one more; unadmit may be called at any time. */
 int fleet_admit(struct fleet *f, struct fvm *vm, struct err *e);
+/* The same, after suspending microVMs that are idle, which takes its time. fresh: a new disk,
+ * too.
+ */
+int fleet_admit_or_make_room(struct fleet *f, struct fvm *vm, bool fresh, struct err *e);
 void fleet_admit_anyhow(struct fleet *f, struct fvm *vm);
 void fleet_unadmit(struct fleet *f, struct fvm *vm);
 /* Waits until nobody is at work on it, asks the table, takes it. -EINVAL with a sentence. */

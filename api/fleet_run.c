@@ -462,7 +462,7 @@ int vm_resume(struct fleet *f, struct fvm *vm, bool wait, struct err *e)
     struct phases ph = {.begin = now_ns()};
     struct err werr = ERR_INIT;
     bool ran = false, refused = false;
-    int r = fleet_admit(f, vm, e);
+    int r = fleet_admit_or_make_room(f, vm, false, e);
     if (r == 0) {
         gate_enter(f);
         r = load_session(f, vm, &ph, &ran, e);

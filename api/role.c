@@ -24,6 +24,7 @@
 #include "metrics.h"
 #include "priv.h"
 #include "server.h"
+#include "throttle.h"
 
 #define STOP_GRACE_MS      5000
 #define SILENCE_MS         (15 * 60 * 1000)
@@ -47,6 +48,7 @@ struct role {
     struct tls *tls;
     struct server *server;
     struct api api;
+    struct throttle throttle;
     struct front front;
     uint16_t public_port;
     char host[256];
@@ -236,6 +238,7 @@ static int open_fleet(struct role *r, int sock, struct err *e)
         .region = c->region,
         .account = c->account,
         .public_port = r->public_port,
+        .max_running = (unsigned)c->max_running,
         .parent_sock = sock,
     };
     unsigned operations;
@@ -263,6 +266,7 @@ static int open_fleet(struct role *r, int sock, struct err *e)
 static void join_parts(struct role *r)
 {
     const struct config *c = r->c;
+    throttle_init(&r->throttle, (uint32_t)c->api_rate, (uint32_t)c->api_operations);
     r->api = (struct api){
         .store = r->store,
         .fleet = r->fleet,
@@ -271,6 +275,7 @@ static void join_parts(struct role *r)
         .account = c->account,
         .domain = c->domain,
         .public_port = r->public_port,
+        .throttle = &r->throttle,
         .events = r->events,
         .metrics = r->metrics,
         .max_duration_s = c->max_duration_s ? (uint32_t)c->max_duration_s : UINT32_MAX,

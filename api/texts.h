@@ -27,7 +27,9 @@
     "InsufficientCapacityException", "There is not enough capacity on this host at the " \
                                      "moment; end or suspend microVMs, or try again later"
 
-#define TEXT_NO_KEY "ResourceNotFoundException", "There is no access key %s"
+#define TEXT_THROTTLED "ThrottlingException", "Rate exceeded"
+
+#define TEXT_NO_KEY    "ResourceNotFoundException", "There is no access key %s"
 #define TEXT_LAST_ADMIN                                                        \
     "ConflictException",                                                       \
         "This is the last access key with the rights admin; make another one " \

@@ -39,7 +39,7 @@ run_script vmm 'exec /tests/ctl_drive /usr/bin/dormouse-vmm /usr/lib/dormouse/Im
 run_script guest 'exec /tests/guest_drive /usr/bin/dormouse-vmm /usr/lib/dormouse/Image /usr/lib/dormouse/initrd.cpio /tests/root.img /var/lib/dormouse/t'
 run_script soak "export CLONES=${CLONES:-100} CYCLES=${CYCLES:-1000}
 exec /tests/guest_soak /usr/bin/dormouse-vmm /usr/lib/dormouse/Image /usr/lib/dormouse/initrd.cpio /tests/root.img /var/lib/dormouse/t"
-run_script faults "export KILLS=${KILLS:-10} SEED=${SEED:-1} CLIENTS=${CLIENTS:-4} PATH=/usr/sbin:/usr/bin
+run_script faults "export KILLS=${KILLS:-10} SEED=${SEED:-1} CLIENTS=${CLIENTS:-4} MINUTES=${MINUTES:-5} PATH=/usr/sbin:/usr/bin
 exec /tests/faults.sh ${CASES:-}"
 drive_hostile='exec /tests/hostile_drive'
 run_script hostile "$drive_hostile /usr/bin/dormouse-vmm /tests/hostile.Image /var/lib/dormouse/t"

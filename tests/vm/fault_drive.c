@@ -17,8 +17,8 @@
 
 #include "../../hypervisor/base/mem.h"
 #include "../tap.h"
+#include "fault_cases.h"
 #include "fault_host.h"
-#include "fault_load.h"
 
 #define IMAGE "fault"
 
@@ -168,6 +168,8 @@ TEST(kills)
         crowd_go(w);
         nap(after);
         daemon_kill(v);
+        printf("# kill %u: victim %u after %u ms\n", i, (unsigned)v, after);
+        fflush(stdout);
         if (!CHECK(daemon_again(NULL))) {
             bad = 3;
             break;
@@ -203,18 +205,23 @@ TEST(end)
 static const struct {
     const char *name;
     void (*fn)(void);
+    bool (*elsewhere)(const char *image);
+    bool asked_for; /* only */
 } cases[] = {
-    {"readopt", test_readopt},
-    {"kills", test_kills},
+    {"readopt", test_readopt, NULL, false}, {"kills", test_kills, NULL, false},
+    {"full", NULL, case_full, false},       {"slow", NULL, case_slow, false},
+    {"busy", NULL, case_busy, false},       {"files", NULL, case_files, false},
+    {"room", NULL, case_room, false},       {"rate", NULL, case_rate, false},
+    {"load", NULL, case_load, true},        {"rows", NULL, case_rows, true},
 };
 
-static bool wanted(int argc, char **argv, const char *name)
+static bool wanted(int argc, char **argv, const char *name, bool asked_for)
 {
     for (int i = 2; i < argc; i++) {
         if (strcmp(argv[i], name) == 0)
             return true;
     }
-    return argc <= 2;
+    return argc <= 2 && !asked_for;
 }
 
 int main(int argc, char **argv)
@@ -234,13 +241,18 @@ int main(int argc, char **argv)
     if (!CHECK(daemon_start(NULL) && read_keys() && run_program(command)))
         return TAP_DONE();
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
-        if (wanted(argc, argv, cases[i].name)) {
-            tap_.in_test = true;
-            tap_.test_failed = false;
+        if (!wanted(argc, argv, cases[i].name, cases[i].asked_for))
+            continue;
+        uint64_t begin = now_ms();
+        tap_.in_test = true;
+        tap_.test_failed = false;
+        if (cases[i].fn)
             cases[i].fn();
-            tap_.in_test = false;
-            tap_report_(!tap_.test_failed, cases[i].name);
-        }
+        bool ok = cases[i].fn ? !tap_.test_failed : cases[i].elsewhere(IMAGE);
+        tap_.in_test = false;
+        tap_report_(ok, cases[i].name);
+        printf("# %s took %llu s\n", cases[i].name,
+               (unsigned long long)(now_ms() - begin) / 1000);
     }
     RUN(end);
     return TAP_DONE();

@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/inotify.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -24,6 +25,7 @@
 #define SETTLE_MS     30000
 
 static pid_t daemon_main;
+static unsigned files;
 static uint64_t state_of_draw;
 
 uint64_t now_ms(void)
@@ -77,6 +79,11 @@ pid_t daemon_api(void)
     return pid;
 }
 
+void daemon_files(unsigned n)
+{
+    files = n;
+}
+
 static bool is_ready(void)
 {
     return access(RUN_DIR "/ready", F_OK) == 0;
@@ -113,6 +120,9 @@ bool daemon_start(const char *const *args)
     unlink(RUN_DIR "/ready");
     daemon_main = fork();
     if (daemon_main == 0) {
+        const struct rlimit l = {files, files};
+        if (files)
+            setrlimit(RLIMIT_NOFILE, &l);
         int log = open(DAEMON_LOG, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
         dup2(log, 1);
         dup2(log, 2);

@@ -27,7 +27,8 @@ bool daemon_start(const char *const *args);
 void daemon_kill(enum victim v);
 /* Until it serves again after a kill, starting it when nobody else does. */
 bool daemon_again(const char *const *args);
-bool daemon_stop(void); /* SIGTERM; false: it did not end in order */
+void daemon_files(unsigned n); /* RLIMIT_NOFILE of those started from here on; 0: as ours */
+bool daemon_stop(void);        /* SIGTERM; false: it did not end in order */
 pid_t daemon_pid(void);
 pid_t daemon_api(void); /* the network-facing process, 0: none */
 
