@@ -87,16 +87,22 @@ status=0
 
 # Natively: the same scripts, in a mount namespace that goes with them.
 here() {
-    local dir=$out/native
-    mkdir -p "$dir/work" "$dir/bases"
+    local dir=$out/native item
+    if pgrep -x dormoused >/dev/null; then
+        echo "error: a dormoused runs on this machine; stop it for the benchmarks" >&2
+        return 1
+    fi
+    mkdir -p "$dir/work" "$dir/bases" "$dir/unpacked"
+    for item in "${archives[@]}"; do
+        (cd "$dir/unpacked" && cpio --quiet -iud --no-absolute-filenames <"$OLDPWD/$item")
+        cp -r "$dir/unpacked/bench/peers" "$dir/"
+    done
     for item in "${options[@]}"; do
         case $item in
         *=/bench/peers/*) install -D "${item%%=*}" "$dir/peers/${item##*/}" ;;
         *=/bench/*) install -D "${item%%=*}" "$dir/${item##*/}" ;;
         esac
     done
-    [ ${#archives[@]} -eq 0 ] || (cd "$dir" && cpio --quiet -iud --no-absolute-filenames \
-        <"$OLDPWD/${archives[0]}" && cp -r bench/peers . && rm -r bench)
     local top=$PWD/$dir bin=$PWD/$build
     # shellcheck disable=SC2016 # expanded by the inner shell
     NATIVE=1 QUICK=$quick ONLY=$1 CLOCK=$clock BENCH_FILES=$top BENCH_PEERS=$top/peers \

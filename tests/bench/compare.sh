@@ -21,7 +21,7 @@ function value(line, key,    at, rest) {
 }
 # What a guest happens to touch differs from image to image.
 BEGIN { guarded = "^(time|pause|bytes|syscalls|ioctls|rss)$" }
-/^{/ {
+/^{/ && value($0, "median") != "null" {
     key = value($0, "case") " " value($0, "params") " " value($0, "metric")
     if (FNR == NR) { old[key] = value($0, "median"); next }
     new[key] = value($0, "median")

@@ -37,7 +37,7 @@ up() {
             tail -n 5 "$log"
             exit 1
         }
-        usleep 5000
+        sleep 0.005
     done
 }
 

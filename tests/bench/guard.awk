@@ -22,7 +22,7 @@ BEGIN {
 
 /^{/ {
     metric = value($0, "metric")
-    if (!(metric in slack) || value($0, "clock") == "wall") next
+    if (!(metric in slack) || value($0, "clock") == "wall" || value($0, "median") == "null") next
     name = value($0, "case")
     key = name " " value($0, "params") " " metric
     if (FNR == NR) {

@@ -48,8 +48,8 @@
 #define STREAM_BYTES    (16u << 20)
 #define PORT            9000
 #define SAY_PORT        9001
-#define HOST_IP         "10.8.0.1"
-#define GUEST_IP        "10.8.0.2"
+#define HOST_IP         "198.18.0.1"
+#define GUEST_IP        "198.18.0.2"
 #define DOZE_NS         5000000
 
 static char cmdline[1024];

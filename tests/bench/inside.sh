@@ -71,6 +71,7 @@ if [ -n "$daemon" ]; then
     export ONLY
     apart "$BENCH_FILES/daemon.sh" "$results" || status=$?
 fi
+[ "$NATIVE" = 0 ] || rmdir /sys/fs/cgroup/bench 2>/dev/null || true
 if [ -e "$results" ]; then
     echo "==== results"
     cat "$results"

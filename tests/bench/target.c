@@ -19,7 +19,7 @@
 
 #define LIMIT_MS   120000
 #define VNET_HDR   12
-#define HOST_IP    "10.8.0.1" /* the guest knows it */
+#define HOST_IP    "198.18.0.1" /* the guest knows it */
 #define DISK_BYTES (64ll << 20)
 
 struct setup setup;
