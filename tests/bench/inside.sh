@@ -44,10 +44,13 @@ apart() {
         return
     fi
     mkfifo "$BENCH_WORK/progress"
+    table=0
     while IFS= read -r line; do
         case $line in
         "# timeline"*) ;;
+        "case "*) table=1 ;;
         "#"*) echo "<0>bench: $line" >/dev/kmsg ;;
+        *) [ $table = 1 ] || echo "<0>bench: $line" >/dev/kmsg ;;
         esac
         echo "$line" >>"$BENCH_WORK/output"
     done <"$BENCH_WORK/progress" &
