@@ -2,8 +2,9 @@
 /*
  * What a device is to the machine. A device is one file that fills a
  * `struct dev_ops`; dev_table.c lists them all. The device tree, reset, save
- * and restore are loops over the configured devices. Every op but `free` may
- * be NULL; a device without `quiesce` is always quiet.
+ * and restore are loops over the configured devices. Every op may be NULL; a
+ * device without `quiesce` is always quiet. Devices live as long as the process
+ * (a failed order ends it, too): only tests free them.
  *
  * Threads: `read/write` of the bus run on vCPU threads; everything that
  * touches queues runs in the I/O thread. A device guards what both touch with

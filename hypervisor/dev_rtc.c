@@ -63,12 +63,7 @@ static int rtc_fdt(struct dev *d, void *fdt, struct err *e)
     return fdt_primecell(fdt, "pl031", compatible, sizeof compatible, MAP_RTC, SPI_RTC, e);
 }
 
-static void rtc_free(struct dev *d)
-{
-    free(container_of(d, struct rtc, dev));
-}
-
-static const struct dev_ops rtc_ops = {.name = "pl031", .fdt = rtc_fdt, .free = rtc_free};
+static const struct dev_ops rtc_ops = {.name = "pl031", .fdt = rtc_fdt};
 
 int dev_rtc_new(struct dev **ret, const struct dev_env *env, struct err *e)
 {
@@ -79,11 +74,6 @@ int dev_rtc_new(struct dev **ret, const struct dev_env *env, struct err *e)
     r->dev.ops = &rtc_ops;
     r->dev.env = *env;
     trace_device(rtc_ops.name, MAP_RTC, 0x1000, SPI_RTC);
-    int res = bus_map(env->bus, MAP_RTC, 0x1000, &bus_ops, r, e);
-    if (res < 0) {
-        free(r);
-        return err_wrap(e, "clock");
-    }
     *ret = &r->dev;
-    return 0;
+    return bus_map(env->bus, MAP_RTC, 0x1000, &bus_ops, r, e);
 }

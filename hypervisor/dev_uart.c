@@ -248,13 +248,6 @@ static int uart_load(struct dev *d, struct dstate_reader *r, struct err *e)
     return 0;
 }
 
-static void uart_free(struct dev *d)
-{
-    struct uart *u = uart_of(d);
-    irq_close(&u->irq);
-    free(u);
-}
-
 void dev_uart_flush(struct dev *d)
 {
     struct uart *u = uart_of(d);
@@ -279,7 +272,6 @@ static const struct dev_ops uart_ops = {
     .kicked = uart_kicked,
     .save = uart_save,
     .load = uart_load,
-    .free = uart_free,
 };
 
 int dev_uart_new(struct dev **ret, const struct dev_env *env, const struct uart_config *c,
@@ -307,10 +299,6 @@ int dev_uart_new(struct dev **ret, const struct dev_env *env, const struct uart_
     int r = irq_open(&u->irq, env->vm_fd, SPI_UART, e);
     if (r == 0)
         r = bus_map(env->bus, MAP_UART, 0x1000, &bus_ops, u, e);
-    if (r < 0) {
-        uart_free(&u->dev);
-        return err_wrap(e, "console");
-    }
     *ret = &u->dev;
-    return 0;
+    return r < 0 ? err_wrap(e, "console") : 0;
 }

@@ -21,13 +21,7 @@ static int vmgenid_fdt(struct dev *d, void *fdt, struct err *e)
                         SPI_VMGENID, e);
 }
 
-static void vmgenid_free(struct dev *d)
-{
-    free(d);
-}
-
-static const struct dev_ops vmgenid_ops = {
-    .name = "vmgenid", .fdt = vmgenid_fdt, .free = vmgenid_free};
+static const struct dev_ops vmgenid_ops = {.name = "vmgenid", .fdt = vmgenid_fdt};
 
 int dev_vmgenid_new(struct dev **ret, const struct dev_env *env, struct err *e)
 {

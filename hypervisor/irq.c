@@ -54,36 +54,19 @@ int irq_pulse(int vm_fd, unsigned spi, struct err *e)
     return r < 0 ? r : 0;
 }
 
-static int doorbell(int vm_fd, uint64_t gpa, uint32_t val, int fd, uint32_t flags,
-                    struct err *e)
-{
-    struct kvm_ioeventfd arg = {.datamatch = val,
-                                .addr = gpa,
-                                .len = 4,
-                                .fd = fd,
-                                .flags = KVM_IOEVENTFD_FLAG_DATAMATCH | flags};
-    int r = kvm_call(vm_fd, KVM_IOEVENTFD, &arg, e);
-    return r < 0 ? r : 0;
-}
-
 int doorbell_open(int vm_fd, uint64_t gpa, uint32_t val, int *ret_fd, struct err *e)
 {
     AUTO_CLOSE int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (fd < 0)
         return err_sys(e, errno, "make an eventfd");
-    int r = doorbell(vm_fd, gpa, val, fd, 0, e);
+    struct kvm_ioeventfd arg = {.datamatch = val,
+                                .addr = gpa,
+                                .len = 4,
+                                .fd = fd,
+                                .flags = KVM_IOEVENTFD_FLAG_DATAMATCH};
+    int r = kvm_call(vm_fd, KVM_IOEVENTFD, &arg, e);
     if (r < 0)
         return r;
     *ret_fd = take_fd(&fd);
     return 0;
-}
-
-int doorbell_close(int vm_fd, uint64_t gpa, uint32_t val, int *fd)
-{
-    if (*fd < 0)
-        return 0;
-    int r = doorbell(vm_fd, gpa, val, *fd, KVM_IOEVENTFD_FLAG_DEASSIGN, NULL);
-    close(*fd);
-    *fd = -1;
-    return r;
 }

@@ -17,6 +17,5 @@ int irq_pulse(int vm_fd, unsigned spi, struct err *e);
 /* An eventfd that KVM signals when the guest writes `val` (32 bit) to gpa, without
  * an exit to user space (KVM_IOEVENTFD with datamatch). */
 int doorbell_open(int vm_fd, uint64_t gpa, uint32_t val, int *ret_fd, struct err *e);
-int doorbell_close(int vm_fd, uint64_t gpa, uint32_t val, int *fd);
 
 #endif

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "../snapshot/devstate.h"
 #include "arm64_fdt.h"
@@ -298,13 +299,6 @@ void virtio_dev_resume(struct dev *d)
 
 /* ---- making, saving, loading ----------------------------------------------------------- */
 
-static void close_lines(struct virtio *v)
-{
-    for (unsigned i = 0; i < v->ops->ndoorbells; i++)
-        doorbell_close(v->dev.env.vm_fd, mmio_base(v) + VIRTIO_REG_NOTIFY, i, &v->bells[i].fd);
-    irq_close(&v->irq);
-}
-
 static int open_lines(struct virtio *v, struct err *e)
 {
     const struct dev_env *env = &v->dev.env;
@@ -322,7 +316,11 @@ static int open_lines(struct virtio *v, struct err *e)
 void virtio_dev_free(struct dev *d)
 {
     struct virtio *v = container_of(d, struct virtio, dev);
-    close_lines(v);
+    for (unsigned i = 0; i < VIRTIO_QUEUES_MAX; i++) {
+        if (v->bells[i].fd >= 0)
+            close(v->bells[i].fd);
+    }
+    irq_close(&v->irq);
     pthread_cond_destroy(&v->reset_done);
     pthread_mutex_destroy(&v->lock);
     if (v->ops->free)

@@ -54,11 +54,6 @@ static void echo_config(struct virtio *v, unsigned off, unsigned len, uint32_t v
     memcpy(v->config + off, &val, len);
 }
 
-static void echo_free(struct virtio *v)
-{
-    free(container_of(v, struct echo, v));
-}
-
 static const struct virtio_ops echo_ops = {
     .dev = VIRTIO_DEV("echo", 0x4f484345),
     .id = 42,
@@ -70,7 +65,6 @@ static const struct virtio_ops echo_ops = {
     .stop = echo_stop,
     .reset = echo_reset,
     .config_write = echo_config,
-    .free = echo_free,
 };
 
 #define FEATURES (TEST_F_VERSION_1 | 1)

@@ -66,17 +66,6 @@ int doorbell_open(int vm_fd, uint64_t gpa, uint32_t val, int *ret_fd, struct err
     return *ret_fd < 0 ? -errno : 0;
 }
 
-int doorbell_close(int vm_fd, uint64_t gpa, uint32_t val, int *fd)
-{
-    (void)vm_fd;
-    (void)gpa;
-    (void)val;
-    if (*fd >= 0)
-        close(*fd);
-    *fd = -1;
-    return 0;
-}
-
 int fdt_dev_node(void *fdt, const char *name, const char *compatible, size_t n, uint64_t base,
                  uint64_t len, uint32_t spi, struct err *e)
 {

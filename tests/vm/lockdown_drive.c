@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * From inside a locked-down VMM: each fault verb (hypervisor/debug/verbs.h) is tried in a process of
- * its own, first in the jail alone, then with the system call filter as well. And: microVMs
- * that start and stop leave nothing behind. lockdown_drive VMM VMM-DEBUG KERNEL DIR KERNEL: the
- * hostile guest
+ * From inside a locked-down VMM: each fault verb (hypervisor/debug/verbs.h) is tried in a
+ * process of its own, first in the jail alone, then with the system call filter as well. And:
+ * microVMs that start and stop leave nothing behind. lockdown_drive VMM VMM-DEBUG KERNEL DIR
+ * KERNEL: the hostile guest
  */
 #include <dirent.h>
 #include <errno.h>
