@@ -155,6 +155,7 @@ struct restored {
     uint64_t phases[8];
 };
 
+bool pooled(const struct target *t, struct inst *in, const struct spec *s);
 bool restore_once(const struct target *t, const struct spec *s, enum mode mode,
                   const char *image, const char *session, enum calls calls,
                   struct restored *ret);

@@ -208,6 +208,14 @@ static void snapshots(const struct plan *p, const struct target *t)
 
 const char *const mode_names[MODES] = {"unpooled", "pooled"};
 
+/* Out of the pool: whatever it does after it said that it is ready is long done. */
+bool pooled(const struct target *t, struct inst *in, const struct spec *s)
+{
+    bool ok = t->embryo(in, s);
+    usleep(IDLE_US);
+    return ok;
+}
+
 bool restore_once(const struct target *t, const struct spec *s, enum mode mode,
                   const char *image, const char *session, enum calls calls,
                   struct restored *ret)
@@ -215,7 +223,7 @@ bool restore_once(const struct target *t, const struct spec *s, enum mode mode,
     static struct inst in;
     bool ok = true;
     if (mode == POOLED)
-        ok = t->embryo(&in, s);
+        ok = pooled(t, &in, s);
     ret->faults_before = mode == POOLED ? proc_faults(in.pid) : 0;
     trace_begin(calls);
     ret->begin = now_ns();

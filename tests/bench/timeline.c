@@ -234,7 +234,7 @@ static void one(const struct target *t, enum mode mode, const char *image, doubl
     static struct inst in;
     struct spec s = spec_for(t, "");
     memset(&tl, 0, sizeof tl);
-    bool ok = mode == UNPOOLED || t->embryo(&in, &s);
+    bool ok = mode == UNPOOLED || pooled(t, &in, &s);
     tl.event_ns = event_ns;
     tl.print = keep;
     snprintf(tl.who, sizeof tl.who, "%s-%s", t->name, mode_names[mode]);
@@ -298,7 +298,7 @@ static void traced(enum mode mode, const char *image, unsigned times, unsigned m
     const struct target *t = &target_dormouse;
     struct spec s = spec_for(t, "");
     for (unsigned i = 0; i < times; i++) {
-        bool ok = mode == UNPOOLED || t->embryo(&in, &s);
+        bool ok = mode == UNPOOLED || pooled(t, &in, &s);
         if (i >= marked)
             mark();
         if (mode == UNPOOLED)
