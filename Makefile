@@ -40,13 +40,13 @@ INIT :=  \
 	logs loop main net netlink proc req restore sandbox session sockdiag text users util zip
 
 API :=  \
-	api applog arn artifacts artifacts_read artifacts_write auth build_vm buildlog ca cgroup \
+	api applog arn artifacts artifacts_read artifacts_uploads artifacts_write auth build_vm buildlog ca cgroup \
 	config config_json confine confine_calls conn digest dockerfile dockerfile_words durable edge \
 	edge_head edge_pump events exchange fleet fleet_addr fleet_adopt fleet_build fleet_guest fleet_host fleet_idle fleet_image \
 	fleet_info fleet_io fleet_jobs fleet_open fleet_room fleet_run fleet_stream fleet_table front fsm guest_link guest_talk http1 http1_write \
 	jsonw keys layers mbed metrics netlink nft op ops_connector ops_exec ops_ext ops_file ops_image ops_key ops_managed ops_microvm ops_run ops_tag \
 	ops_token ops_update ops_version ops_watch page parent parent_adopt parent_spawn pool reconcile role route s3 s3_body \
-	s3_chunked s3_list s3_multi s3_object s3_xml seal server shapes sigv4 sigv4_canon sigv4_sign \
+	s3_chunked s3_list s3_multi s3_object s3_uploads s3_xml seal server shapes sigv4 sigv4_canon sigv4_sign \
 	siphash snapfiles store_image store_misc store_schema store_sqlite store_vm throttle tls token urlenc uuid validate vmm zip
 
 BASE_SRC := $(BASE:%=hypervisor/base/%.c)

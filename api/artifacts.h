@@ -93,6 +93,20 @@ int artifacts_put_commit_part(struct artifact_put *p, const char *id, uint32_t n
                               const char *md5, struct err *e);
 int artifacts_part_open(struct artifacts *a, const char *id, uint32_t number, int *ret_fd,
                         uint64_t *ret_size, char ret_md5[33], struct err *e);
+/* Uploads of a bucket that are under way, and what an upload has, both in no order. fn returns
+ * false to stop. */
+int artifacts_upload_each(struct artifacts *a, const char *bucket,
+                          bool (*fn)(void *ctx, const char *id, const char *key, double begun),
+                          void *ctx, struct err *e);
+struct artifact_part {
+    uint32_t number;
+    uint64_t size;
+    double modified;
+    char md5[33];
+};
+int artifacts_part_each(struct artifacts *a, const char *id,
+                        bool (*fn)(void *ctx, const struct artifact_part *p), void *ctx,
+                        struct err *e);
 int artifacts_upload_drop(struct artifacts *a, const char *id, struct err *e);
 
 #endif

@@ -207,7 +207,7 @@ static void get_bucket(struct s3_call *c)
         buf_str(&xml, "<VersioningConfiguration/>");
         s3_answer_xml(c, &xml);
     } else if (query_has(q, "uploads")) {
-        s3_error(c, 501, "NotImplemented", "The artifact store does not list uploads.");
+        s3_list_uploads(c);
     } else {
         bool v2 = strstr(q, "list-type=2") != NULL;
         s3_list_objects(c, v2);
@@ -267,7 +267,7 @@ static void object_call(struct s3_call *c)
     else if (!strcmp(m, "PUT"))
         s3_put(c);
     else if (!strcmp(m, "GET") && upload)
-        s3_error(c, 501, "NotImplemented", "The artifact store does not list parts.");
+        s3_list_parts(c, upload);
     else if (!strcmp(m, "GET") || !strcmp(m, "HEAD"))
         s3_get(c, m[0] == 'H');
     else if (!strcmp(m, "DELETE") && upload)

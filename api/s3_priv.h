@@ -61,6 +61,8 @@ void s3_delete_many(struct s3_call *c);
 void s3_upload_begin(struct s3_call *c);
 void s3_upload_part(struct s3_call *c, const char *id);
 void s3_upload_complete(struct s3_call *c, const char *id);
+void s3_list_uploads(struct s3_call *c);
+void s3_list_parts(struct s3_call *c, const char *id);
 void s3_upload_abort(struct s3_call *c, const char *id);
 /* Opens the object of an x-amz-copy-source header; answers and returns < 0 on failure. */
 int s3_open_source(struct s3_call *c, const char *source, int *ret_fd,

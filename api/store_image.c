@@ -293,8 +293,8 @@ int store_version_set(struct store *s, const struct store_version *v,
     return r;
 }
 
-static int run_on_version(struct store *s, enum store_sql id, const char *image,
-                          uint32_t major, int *ret_changes, struct err *e)
+static int run_on_version(struct store *s, enum store_sql id, const char *image, uint32_t major,
+                          int *ret_changes, struct err *e)
 {
     pthread_mutex_lock(&s->w.lock);
     sqlite3_stmt *st;

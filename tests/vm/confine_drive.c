@@ -561,43 +561,114 @@ static void check_secrets(pid_t api, const char *log)
     CHECK(stat(path, &st) == 0 && st.st_uid == 0);
 }
 
-static void check_daemon(const char *program)
+/* options: more of them, NULL at the end. Returns when it serves, or has ended. */
+static pid_t start_daemon(const char *program, const char *log, char *const *options)
 {
-    char log[300], ready[300];
-    snprintf(log, sizeof log, "%s/daemon.log", dir);
+    char ready[300];
     snprintf(ready, sizeof ready, "%s/ready", run_dir);
     unlink(ready);
     pid_t pid = fork();
     if (pid == 0) {
         int fd = open(log, O_WRONLY | O_CREAT | O_TRUNC, 0600),
             null = open("/dev/null", O_RDWR);
+        char *args[24] = {(char *)(uintptr_t)program,
+                          (char *)(uintptr_t) "--state",
+                          state,
+                          (char *)(uintptr_t) "--run",
+                          run_dir,
+                          (char *)(uintptr_t) "--bases",
+                          bases,
+                          (char *)(uintptr_t) "--log-level",
+                          (char *)(uintptr_t) "debug"};
+        for (unsigned i = 0; options && options[i]; i++)
+            args[9 + i] = options[i];
         dup2(null, 0);
         dup2(fd, 1);
         dup2(fd, 2);
-        execl(program, program, "--state", state, "--run", run_dir, "--bases", bases,
-              "--log-level", "debug", (char *)NULL);
+        execv(program, args);
         _exit(127);
     }
-    bool up = CHECK(wait_for(ready, pid));
-    pid_t api = up ? find_api(pid) : 0;
-    if (up && CHECK(api > 0)) {
-        check_threads(api);
-        check_root(api);
-        check_descriptors(api);
-        check_secrets(api, log);
-    } else {
+    if (!CHECK(wait_for(ready, pid))) {
         static char text[8192];
         slurp(log, text, sizeof text);
         printf("# %s\n", text);
     }
+    return pid;
+}
+
+static void end_daemon(pid_t pid)
+{
     int status = -1;
     kill(pid, SIGTERM);
     waitpid(pid, &status, 0);
     CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
 }
 
-/* ---- set-up
- * ------------------------------------------------------------------------------------ */
+static void check_daemon(const char *program)
+{
+    char log[300];
+    snprintf(log, sizeof log, "%s/daemon.log", dir);
+    pid_t pid = start_daemon(program, log, NULL), api = find_api(pid);
+    if (CHECK(api > 0)) {
+        check_threads(api);
+        check_root(api);
+        check_descriptors(api);
+        check_secrets(api, log);
+    }
+    end_daemon(pid);
+}
+
+static bool copy_file(const char *from, const char *to)
+{
+    static char text[65536];
+    size_t n = slurp(from, text, sizeof text);
+    int fd = open(to, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    bool ok = fd >= 0 && n > 0 && write(fd, text, n) == (ssize_t)n;
+    if (fd >= 0)
+        close(fd);
+    return ok;
+}
+
+static bool log_has(const char *log, const char *words)
+{
+    static char text[1 << 20];
+    const struct timespec pause = {.tv_nsec = 50000000};
+    for (time_t end = time(NULL) + WAIT_S; time(NULL) < end; nanosleep(&pause, NULL)) {
+        slurp(log, text, sizeof text);
+        if (strstr(text, words))
+            return true;
+    }
+    printf("# the log has no: %s\n", words);
+    return false;
+}
+
+/* Certificates of the operator's, outside of the state and for root's eyes only: a changed one
+ * is taken although the process that uses it could open none of them. */
+static void check_reload(const char *program)
+{
+    static const char *const from[] = {"tls/server.pem", "tls/server.key", "ca.pem"};
+    static char paths[3][300], names[3][16] = {"--tls-cert", "--tls-key", "--tls-client-ca"};
+    char log[300], source[300];
+    snprintf(log, sizeof log, "%s/reload.log", dir);
+    for (unsigned i = 0; i < 3; i++) {
+        snprintf(source, sizeof source, "%s/%s", state, from[i]);
+        snprintf(paths[i], sizeof paths[i], "%s/own-%u.pem", dir, i);
+        CHECK(copy_file(source, paths[i]));
+    }
+    char *const options[] = {names[0], paths[0], names[1], paths[1], names[2], paths[2], NULL};
+    pid_t pid = start_daemon(program, log, options);
+    CHECK(find_api(pid) > 0);
+    const struct timespec times[2] = {{.tv_sec = 1000000000}, {.tv_sec = 1000000000}};
+    CHECK(utimensat(AT_FDCWD, paths[0], times, 0) == 0);
+    CHECK(log_has(log, "reloaded the certificate"));
+    /* One that is none: said, and the old one stays in use. */
+    CHECK(truncate(paths[0], 10) == 0);
+    CHECK(log_has(log, "reload the certificate: "));
+    CHECK(find_api(pid) > 0);
+    end_daemon(pid);
+}
+
+/* ---- set-up ---- */
 
 static bool make_file(const char *path, mode_t mode)
 {
@@ -659,5 +730,6 @@ int main(int argc, char **argv)
     kill(victim, SIGKILL);
     waitpid(victim, NULL, 0);
     check_daemon(argv[1]);
+    check_reload(argv[1]);
     return TAP_DONE();
 }

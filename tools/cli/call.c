@@ -26,6 +26,8 @@ int cli_open(struct cli *c)
     if (r < 0)
         return cli_fail_err(c, CLI_USAGE, "NOT_CONFIGURED", &e);
     if (tls_client_open(&c->tls, c->set.ca, &e) < 0 ||
+        (c->set.client_cert &&
+         tls_client_identity(c->tls, c->set.client_cert, c->set.client_key, &e) < 0) ||
         http_client_init(&c->api, c->tls, c->set.authority, &e) < 0)
         return cli_fail_err(c, CLI_FAILED, "NOT_CONFIGURED", &e);
     return CLI_OK;

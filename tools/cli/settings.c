@@ -84,7 +84,11 @@ int settings_read(struct settings *s, const char *url, const char *ca, struct er
     static const char *const ids[] = {"AWS_ACCESS_KEY_ID", NULL};
     static const char *const secrets[] = {"AWS_SECRET_ACCESS_KEY", NULL};
     static const char *const sessions[] = {"AWS_SESSION_TOKEN", NULL};
-    *s = (struct settings){.ca = ca ? ca : env_first(cas),
+    static const char *const certs[] = {"DORMOUSE_CLIENT_CERT", NULL};
+    static const char *const keys[] = {"DORMOUSE_CLIENT_KEY", NULL};
+    *s = (struct settings){.client_cert = env_first(certs),
+                           .client_key = env_first(keys),
+                           .ca = ca ? ca : env_first(cas),
                            .key_id = env_first(ids),
                            .secret = env_first(secrets),
                            .session = env_first(sessions),
@@ -94,6 +98,10 @@ int settings_read(struct settings *s, const char *url, const char *ca, struct er
     if (!url) {
         err_set(e, ENOENT, "it is not known where the host is: DORMOUSE_URL is not set");
         return err_hint(e, HOW_TO "   or give --url https://host:port");
+    }
+    if (!s->client_cert != !s->client_key) {
+        err_set(e, EINVAL, "DORMOUSE_CLIENT_CERT and DORMOUSE_CLIENT_KEY go together");
+        return err_hint(e, "set both to PEM files, or neither");
     }
     if (!s->region)
         s->region = "us-east-1";

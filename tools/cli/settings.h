@@ -17,6 +17,7 @@ struct settings {
     char authority[300]; /* for the Host header */
     uint16_t port;
     const char *ca; /* file with the authorities to trust, or NULL: the system's */
+    const char *client_cert, *client_key;  /* files, or NULL */
     const char *key_id, *secret, *session; /* session may be NULL */
     const char *region;
 };

@@ -22,7 +22,8 @@
 
 struct tls_client {
     mbedtls_ssl_config conf;
-    mbedtls_x509_crt roots;
+    mbedtls_x509_crt roots, cert; /* cert, key: our own, or empty */
+    mbedtls_pk_context key;
     const char *ca; /* for messages */
 };
 
@@ -69,6 +70,8 @@ int tls_client_open(struct tls_client **ret, const char *ca, struct err *e)
     t->ca = ca;
     mbedtls_ssl_config_init(&t->conf);
     mbedtls_x509_crt_init(&t->roots);
+    mbedtls_x509_crt_init(&t->cert);
+    mbedtls_pk_init(&t->key);
     int r =
         mbedtls_ssl_config_defaults(&t->conf, MBEDTLS_SSL_IS_CLIENT,
                                     MBEDTLS_SSL_TRANSPORT_STREAM, MBEDTLS_SSL_PRESET_DEFAULT);
@@ -85,12 +88,27 @@ int tls_client_open(struct tls_client **ret, const char *ca, struct err *e)
     return 0;
 }
 
+int tls_client_identity(struct tls_client *t, const char *cert, const char *key, struct err *e)
+{
+    int r = mbedtls_x509_crt_parse_file(&t->cert, cert);
+    if (r != 0)
+        return mbed_fail(e, EINVAL, r, "read the client certificate"),
+               err_wrap(e, "'%s'", cert);
+    r = mbedtls_pk_parse_keyfile(&t->key, key, NULL, mbed_random, NULL);
+    if (r != 0)
+        return mbed_fail(e, EINVAL, r, "read the client key"), err_wrap(e, "'%s'", key);
+    r = mbedtls_ssl_conf_own_cert(&t->conf, &t->cert, &t->key);
+    return r == 0 ? 0 : mbed_fail(e, EINVAL, r, "use the client certificate");
+}
+
 void tls_client_close(struct tls_client *t)
 {
     if (!t)
         return;
     mbedtls_ssl_config_free(&t->conf);
     mbedtls_x509_crt_free(&t->roots);
+    mbedtls_x509_crt_free(&t->cert);
+    mbedtls_pk_free(&t->key);
     free(t);
 }
 

@@ -15,6 +15,8 @@ struct tls_client;
 
 /* ca: a PEM file, or NULL for the system's. */
 int tls_client_open(struct tls_client **ret, const char *ca, struct err *e);
+/* The certificate and key that it shows when it is asked for one: PEM files. */
+int tls_client_identity(struct tls_client *t, const char *cert, const char *key, struct err *e);
 void tls_client_close(struct tls_client *t);
 
 /* Handshake on a connected socket until the deadline; takes the fd also on failure.
