@@ -31,7 +31,8 @@
 #define PAUSE_MAX   5000
 #define REAP_LIMIT  10000 /* ms for killed microVMs to be gone */
 #define STABLE_SECS 60
-#define QUICK_MAX   5 /* after so many short lives in a row the microVMs are ended, too */
+#define QUICK_SECS  2
+#define QUICK_MAX   8 /* after so many lives that short the microVMs are ended, too */
 
 static int answer(int sock, uint32_t type, uint32_t id, const void *body, size_t len,
                   const int *fds, size_t nfds)
@@ -423,11 +424,9 @@ int parent_supervise(const struct parent_config *c, int (*role)(void *ctx, int s
         if (p->stopping || (WIFEXITED(p->api_status) && WEXITSTATUS(p->api_status) == 0))
             break;
         clock_gettime(CLOCK_MONOTONIC, &now);
-        quick++;
-        if (now.tv_sec - begin.tv_sec >= STABLE_SECS) {
+        quick = now.tv_sec - begin.tv_sec <= QUICK_SECS ? quick + 1 : 0;
+        if (now.tv_sec - begin.tv_sec >= STABLE_SECS)
             pause_ms = PAUSE_MIN;
-            quick = 0;
-        }
         /* If it is one of them that it stumbles over: */
         if (quick == QUICK_MAX)
             end_all(p);

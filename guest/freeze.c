@@ -138,7 +138,14 @@ void freeze_request(struct init *in, const struct req *r)
 
 void thaw_request(struct init *in, const struct req *r)
 {
+    struct freezer *fr = &in->freezer;
     struct fail f = {.num = 0};
+    if (fr->id) { /* whoever asked for the freeze is gone */
+        loop_untimer(&in->loop, &fr->limit);
+        loop_del(&in->loop, &fr->events);
+        in->logs.settled = NULL;
+        fr->id = 0;
+    }
     tcp_forget(&in->net);
     int err = thaw(in);
     if (err < 0)

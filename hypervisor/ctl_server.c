@@ -44,6 +44,7 @@ struct ctl_server {
     struct late late[LATE_MAX];
     unsigned nlate;
     bool ended; /* the last message is on its way */
+    bool greet; /* CTL_READY waits for the end of a pause */
     int32_t pid;
     uint32_t pause_id; /* CTL_PAUSE waiting for its answer */
     struct msg msg;
@@ -178,13 +179,19 @@ static int start_machine(struct ctl_server *s, bool boot, struct err *e)
     return r;
 }
 
+static int say_ready(struct ctl_server *s, struct err *e);
+
 static void on_paused(struct vm *vm, void *ctx)
 {
+    struct err e = ERR_INIT;
     struct ctl_server *s = ctx;
     (void)vm;
     if (s->pause_id) /* else who asked is gone */
         answer(s, s->pause_id, 0, NULL);
     s->pause_id = 0;
+    if (s->greet && say_ready(s, &e) < 0)
+        log_err(LOG_WARN, &e, "control");
+    s->greet = false;
 }
 
 static int save(struct ctl_server *s, uint32_t id, struct err *e)
@@ -343,6 +350,7 @@ static void closed(struct ctl_server *s)
     s->sock = -1;
     s->nlate = 0;
     s->pause_id = 0;
+    s->greet = false;
     if (s->ended || s->vm->state == VM_EMBRYO) {
         ring_stop(s->vm->ring);
     } else if (s->listener >= 0) {
@@ -358,7 +366,8 @@ static void left_alone(struct ring_op *op, int res)
     struct ctl_server *s = container_of(op, struct ctl_server, alone);
     if (res == -ETIME && s->sock < 0)
         vm_end(s->vm, CTL_EXIT_STOPPED, -1, "no daemon came back within %u s", CTL_ALONE_S);
-    else if (s->sock < 0) /* it left again while this was being cancelled */
+    else if (res == -ECANCELED &&
+             s->sock < 0) /* it left again while this was being cancelled */
         ring_timer(s->vm->ring, &s->alone, CTL_ALONE_S * 1000000000ull);
 }
 
@@ -374,7 +383,8 @@ static void knocked(struct ring_op *op, int res)
         return;
     }
     ring_cancel(s->vm->ring, &s->alone);
-    if (say_ready(s, &e) < 0)
+    s->greet = s->vm->state == VM_PAUSING; /* which of the two it is shows in a moment */
+    if (!s->greet && say_ready(s, &e) < 0)
         log_err(LOG_WARN, &e, "control");
     listen_on(s); /* tells also when it is closed again */
 }

@@ -96,6 +96,7 @@ FAULT_CASE(case_slow)
     unsigned ops, failed, lost;
     AUTO_CLOSE int fs = open(STATE_DIR, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     struct crowd *w = crowd_start(3, image);
+    client_tells = true;
     crowd_go(w);
     for (unsigned i = 0; i < 3; i++) {
         nap(1500);
@@ -106,6 +107,7 @@ FAULT_CASE(case_slow)
     nap(1500);
     crowd_stop(w);
     CHECK(crowd_check(w));
+    client_tells = false;
     crowd_end(w, &ops, &failed, &lost);
     printf("# %u operations, %u failed\n", ops, failed);
     CHECK(ops > 0 && failed == 0 && lost == 0);

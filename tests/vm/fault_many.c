@@ -118,6 +118,7 @@ FAULT_CASE(case_load)
     if (!CHECK(client_open(&c, 97, image)))
         return;
     struct crowd *w = crowd_start(n, image);
+    client_tells = true;
     crowd_go(w);
     nap(20000 + 500 * n); /* every thread and cache there will be */
     crowd_stop(w);
