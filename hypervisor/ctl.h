@@ -28,7 +28,7 @@
 #define CTL_LAYERS_MAX 8u
 #define CTL_CMDLINE    512u
 #define CTL_KERNEL     0x40200000ull /* where CTL_BOOT puts a kernel with text offset 0 */
-#define CTL_CID        3u /* guest's vsock context id, the same in every microVM */
+#define CTL_CID        3u            /* guest's vsock context id, the same in every microVM */
 
 enum ctl_type {
     /* daemon -> VMM, requests */

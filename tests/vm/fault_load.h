@@ -35,7 +35,7 @@ void client_close(struct client *c);
 bool client_run(struct client *c);
 bool client_ask(struct client *c);
 bool client_act(struct client *c, const char *verb); /* suspend resume terminate */
-extern bool client_tells; /* what failed: nobody is to be killed */
+extern bool client_tells;                            /* what failed: nobody is to be killed */
 /* Anything of what may be done next. */
 bool client_step(struct client *c);
 /* After a disturbance: is everything there that was acknowledged? */
