@@ -25,12 +25,12 @@ CROSS := $(if $(filter aarch64,$(shell uname -m)),,aarch64-linux-gnu-)
 
 BASE := buf crc32c err fd filter linelog log msg
 
-SNAPSHOT := devstate io memscan overlay snapcheck snapdelta snapfile snaplayer snapstate snapwrite
+SNAPSHOT := devstate io memscan overlay snapcheck snapdelta snapfile snaplayer snapstate snapwrite workset
 
 VMM :=  \
 	arm64_boot arm64_fdt arm64_gic arm64_regs arm64_vcpu bus ctl_server dev_rtc \
 	dev_table dev_uart dev_vmgenid hand irq jail kvm machine main seccomp virtio_balloon \
-	virtio_blk virtio_dev virtio_mmio virtio_net virtio_rng virtio_vsock virtq vm vm_memory vm_restore \
+	virtio_blk virtio_dev virtio_mmio virtio_net virtio_rng virtio_vsock virtq vm vm_memory vm_prepare vm_restore \
 	vm_save vsock_conn vsock_state
 # Only in the debug twin.
 VMM_DEBUG := cpuregs debug gdb gdb_commands gdb_packet guestmem pagewalk stops trace verbs
@@ -86,7 +86,7 @@ UNIT := \
 	guest_link guest_zip http http_status inflate linelog ops ops_ext ops_guest ops_key openapi ops_update ops_vm overlay page pagewalk ring \
 	s3_chunked sigv4 sigv4_sign snapfile snapfile_delta snapfile_devices snapfile_forgery \
 	snapfile_old snapfile_power snapfile_seal snapfile_tools snaplayer store text throttle tls tlv token users validate \
-	virtio_blk virtio_misc virtio_mmio virtio_net virtio_vsock virtq watch zip
+	virtio_blk virtio_misc virtio_mmio virtio_net virtio_vsock virtq watch workset zip
 UNIT_GUEST := inflate tlv guest_zip glob users text http_status
 UNIT_CLI := cli_text cli_pack
 FUZZ := \

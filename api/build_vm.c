@@ -23,6 +23,7 @@
 #define STEP_LIMIT_MS   3600000 /* one instruction of the Dockerfile */
 #define START_LIMIT_MS  300000
 #define LISTEN_LIMIT_MS 180000 /* without a ready hook: until a port is open */
+#define WARM_UP_MS      5000   /* for the one request that is answered for the working set */
 #define PROBE_MS        25
 #define PROBE_MAX_MS                                                         \
     1000 /* the longer it takes, the less often: a probe costs an idle guest \
@@ -59,7 +60,7 @@ static int take(struct build *b, struct err *e)
 {
     bool pooled;
     struct vmm *v;
-    int r = pool_take(b->f->pool, b->vcpus, &v, &pooled, e);
+    int r = pool_take(b->f->pool, b->vcpus, NULL, &v, &pooled, e);
     if (r < 0)
         return r;
     v->on_log = on_log;
@@ -470,11 +471,55 @@ int build_snapshot(struct build *b, struct err *e)
     return 0;
 }
 
+/* One request, as a client's first will be: what it touches belongs to the working set. The
+ * answer does not matter. */
+static void warm_up(struct build *b)
+{
+    static const char request[] =
+        "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    char answer[4096];
+    uint16_t port = b->df.nports ? b->df.ports[0] : 8080;
+    struct sockaddr_in to = {
+        .sin_family = AF_INET, .sin_port = htons(port), .sin_addr = {htonl(b->ip)}};
+    AUTO_CLOSE int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    uint64_t deadline = deadline_ms(WARM_UP_MS);
+    struct pollfd pf = {.fd = fd, .events = POLLOUT};
+    if (fd < 0 ||
+        (connect(fd, (struct sockaddr *)&to, sizeof to) < 0 && errno != EINPROGRESS) ||
+        poll(&pf, 1, WARM_UP_MS) != 1 ||
+        send(fd, request, sizeof request - 1, MSG_NOSIGNAL) != (ssize_t)sizeof request - 1)
+        return;
+    for (pf.events = POLLIN; now_ns() < deadline && poll(&pf, 1, WARM_UP_MS) == 1;) {
+        if (recv(fd, answer, sizeof answer, 0) <= 0)
+            return;
+    }
+}
+
+/* Without it microVMs of the image only start a little later. */
+static void record_workset(struct build *b)
+{
+    struct err e = ERR_INIT;
+    unlinkat(b->dir, "workset.tmp", 0);
+    AUTO_CLOSE int fd =
+        openat(b->dir, "workset.tmp", O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    int r = fd < 0 ? err_sys(&e, errno, "make the file of the working set") : 0;
+    if (r == 0)
+        r = vmm_call(b->vmm, CTL_WORKSET, NULL, 0, &fd, 1, deadline_ms(BOOT_LIMIT_MS), NULL,
+                     &e);
+    /* Its name becomes durable with that of `meta`. */
+    if (r == 0 && (fsync(fd) < 0 || renameat(b->dir, "workset.tmp", b->dir, "workset") < 0))
+        r = err_sys(&e, errno, "publish the working set");
+    if (r < 0) {
+        unlinkat(b->dir, "workset.tmp", 0);
+        log_err(LOG_WARN, &e, "no working set for an image");
+    }
+}
+
 int build_validate(struct build *b, struct err *e)
 {
-    if (!b->config.hooks[IMAGE_HOOK_VALIDATE].enabled)
-        return 0;
-    buildlog_step(&b->log, "[internal] validating the snapshot");
+    bool hook = b->config.hooks[IMAGE_HOOK_VALIDATE].enabled;
+    buildlog_step(&b->log, hook ? "[internal] validating the snapshot"
+                                : "[internal] trying the snapshot");
     b->code = "INTERNAL_PLATFORM_ERROR";
     AUTO_CLOSE int session = -1;
     AUTO_CLOSE int mem = openat(b->dir, "mem.snap", O_RDONLY | O_CLOEXEC);
@@ -489,7 +534,8 @@ int build_validate(struct build *b, struct err *e)
                               .disk = b->disk,
                               .boot = b->boot,
                               .mem = mem,
-                              .layer = b->layer};
+                              .layer = b->layer,
+                              .workset = -1};
     const struct restore_fds rf = {
         .console = b->console, .session_mem = -1, .session_disk = session};
     r = take(b, e);
@@ -500,8 +546,12 @@ int build_validate(struct build *b, struct err *e)
     b->code = NULL;
     if (r == 0)
         r = guest_hook(b->vmm, &b->config, IMAGE_HOOK_VALIDATE, NULL, NULL, NULL, e);
+    if (r == 0 && !hook)
+        warm_up(b);
     if (r < 0 && b->vmm && b->vmm->app_ended)
         r = app_gone(b, e);
+    if (r == 0)
+        record_workset(b);
     build_stop(b);
     if (r == 0)
         buildlog_done(&b->log);

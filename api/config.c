@@ -70,6 +70,8 @@ static const struct setting settings[] = {
     COUNT(api_rate, "api-rate", "0", 0, 1000000,
           "operations per second, with a burst of twice that; 0: no limit"),
     COUNT(api_operations, "api-operations", "0", 0, 16384, "operations at once, 0: no limit"),
+    COUNT(working_sets, "working-sets", "2", 0, 2,
+          "pages a microVM touches first: 0 as it does, 1 made present at its start, 2 before"),
     COUNT(api_uid, "api-uid", "63000", 0, 65533,
           "user that the network-facing process runs as, 0: root without capabilities"),
     TEXT(log_level, "log-level", "info", "error, warn, info or debug"),

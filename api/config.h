@@ -29,6 +29,7 @@ struct config {
     uint64_t max_running;              /* microVMs at once; 0: as many as fit */
     uint64_t api_rate, api_operations; /* per second, at once; 0: no limit */
     uint64_t api_uid;
+    uint64_t working_sets; /* enum fleet_worksets */
 };
 
 enum config_action { CONFIG_RUN, CONFIG_HELP, CONFIG_VERSION };

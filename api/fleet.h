@@ -37,7 +37,15 @@ int fleet_host_open(struct fleet_host *h, const char *kernel, const char *initrd
                     const char *snapshot_key, struct err *e);
 void fleet_host_close(struct fleet_host *h);
 
+/* When pages of an image's working set are made present. */
+enum fleet_worksets {
+    WORKSETS_OFF,     /* one by one, as they are touched */
+    WORKSETS_RESTORE, /* all at the restore, before the machine runs */
+    WORKSETS_POOL,    /* in processes that wait in the pool, with KVM's own tables */
+};
+
 struct fleet_config {
+    enum fleet_worksets worksets;
     const char *state_dir;   /* images/ vms/ live here */
     const char *bases_dir;   /* debian.img python.img */
     const char *cgroup_dir;  /* control groups of the machines, for their CPU time */

@@ -44,8 +44,10 @@ int guest_load(struct vmm *v, const struct image *img, const struct restore_fds 
         .has_rng = 1,
         .has_balloon = FLEET_BALLOON,
         .nmem_layers = rf->session_mem >= 0 ? 2 : 1,
-        .has_layer = img->layer != NULL,
+        .prepared = v->prepared[0] != '\0',
     };
+    m.has_layer = !m.prepared && img->layer;
+    m.has_workset = !m.prepared && img->workset >= 0 && img->prefetch;
     memcpy(m.mac, mac, sizeof m.mac);
     memcpy(m.disks[0].serial, "root", 5);
     m.disks[0].nlayers = 4;
@@ -53,11 +55,14 @@ int guest_load(struct vmm *v, const struct image *img, const struct restore_fds 
     int fds[12];
     size_t n = 0;
     fds[n++] = rf->console;
-    fds[n++] = img->mem;
+    if (!m.prepared)
+        fds[n++] = img->mem;
     if (rf->session_mem >= 0)
         fds[n++] = rf->session_mem;
-    if (img->layer)
+    if (m.has_layer)
         fds[n++] = layer_fd(img->layer);
+    if (m.has_workset)
+        fds[n++] = img->workset;
     fds[n++] = v->tap;
     fds[n++] = img->base;
     fds[n++] = img->disk;

@@ -93,7 +93,7 @@ int overlay_make(int dir, const char *name, uint64_t size, int *ret_fd, struct e
 static void image_free(struct fleet *f, struct image *img)
 {
     layer_put(f->layers, img->layer);
-    const int fds[] = {img->base, img->disk, img->boot, img->mem};
+    const int fds[] = {img->base, img->disk, img->boot, img->mem, img->workset};
     for (size_t i = 0; i < ARRAY_LEN(fds); i++) {
         if (fds[i] >= 0)
             close(fds[i]);
@@ -109,6 +109,17 @@ int image_layer(struct fleet *f, struct image *img, struct err *e)
     if (r == 0 && info.flags & SNAP_LAYERED)
         r = layer_get(f->layers, info.layer.id, &img->layer, e);
     return r < 0 ? err_wrap(e, "image") : 0;
+}
+
+bool image_for_pool(const struct image *img, struct pool_image *ret)
+{
+    *ret = (struct pool_image){.vcpus = img->vcpus,
+                               .mem_bytes = img->mem_bytes,
+                               .mem = img->mem,
+                               .layer = img->layer ? layer_fd(img->layer) : -1,
+                               .workset = img->workset};
+    snprintf(ret->id, sizeof ret->id, "%s", img->file_id);
+    return img->workset >= 0 && !img->prefetch;
 }
 
 static int open_files(struct fleet *f, struct image *img, struct err *e)
@@ -136,6 +147,9 @@ static int open_files(struct fleet *f, struct image *img, struct err *e)
     }
     if (f->seal && (r = seal_check(f->seal, img->mem, e)) < 0)
         return err_wrap(e, "image");
+    if (f->c.worksets != WORKSETS_OFF) /* need not be there */
+        img->workset = openat(dir, "workset", O_RDONLY | O_CLOEXEC);
+    img->prefetch = f->c.worksets == WORKSETS_RESTORE;
     return image_layer(f, img, e);
 }
 
@@ -150,7 +164,7 @@ static int load(struct fleet *f, const char *name, uint32_t major, struct image 
     if (!img) {
         r = err_sys(e, ENOMEM, "open the image");
     } else {
-        img->base = img->disk = img->boot = img->mem = -1;
+        img->base = img->disk = img->boot = img->mem = img->workset = -1;
         snprintf(img->name, sizeof img->name, "%s", name);
         snprintf(img->file_id, sizeof img->file_id, "%s", v.file_id);
         img->major = major;
@@ -247,6 +261,7 @@ int fleet_forget_version(struct fleet *f, const char *file_id, struct err *e)
     pthread_mutex_unlock(&f->lock);
     if (used)
         return err_set(e, EBUSY, "microVMs run from this version; terminate them first");
+    pool_forget(f->pool, file_id);
     if (gone)
         image_free(f, gone);
     int r = snapfiles_drop_tree(&snap_io_host, f->images_dir, file_id);

@@ -46,6 +46,8 @@ struct image { /* a built version with its files open; shared by all its microVM
     uint64_t mem_bytes, disk_bytes;
     int base, disk, boot, mem; /* base file, frozen layers, memory snapshot */
     struct layer *layer;       /* below the memory snapshot; NULL: none */
+    int workset;               /* pages it touches first; -1: not recorded, or of no use */
+    bool prefetch;             /* they are made present at a restore, not before */
     struct image_config config;
 };
 
@@ -241,6 +243,9 @@ int image_get(struct fleet *f, const char *name, uint32_t major, struct image **
               struct err *e);
 void image_put(struct fleet *f, struct image *img);
 void image_free_all(struct fleet *f);
+/* For the pool: what an embryo needs to be prepared; false when the image has no working set.
+ */
+bool image_for_pool(const struct image *img, struct pool_image *ret);
 /* Opens the memory layer that img->mem names, if any. */
 int image_layer(struct fleet *f, struct image *img, struct err *e);
 int image_meta_write(int dir, const struct image_meta *m, struct err *e);

@@ -137,7 +137,9 @@ static int take_process(struct fleet *f, struct fvm *vm, struct io_request *addr
                         struct phases *ph, struct err *e)
 {
     struct vmm *v;
-    int r = pool_take(f->pool, vm->image->vcpus, &v, &ph->pooled, e);
+    struct pool_image image;
+    bool known = image_for_pool(vm->image, &image);
+    int r = pool_take(f->pool, vm->image->vcpus, known ? &image : NULL, &v, &ph->pooled, e);
     if (r < 0)
         return r;
     ph->embryo = now_ns();

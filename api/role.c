@@ -233,6 +233,7 @@ static int open_fleet(struct role *r, int sock, struct err *e)
         .state_dir = CONFINE_STATE,
         .bases_dir = CONFINE_BASES,
         .cgroup_dir = CONFINE_CGROUP,
+        .worksets = (enum fleet_worksets)c->working_sets,
         .host = &r->machine,
         .domain = c->domain,
         .region = c->region,

@@ -40,12 +40,13 @@ struct vmm {
     int ctl, pidfd, tap;
     struct glink link, log;
     bool attached;
-    bool ready;       /* CTL_READY seen */
-    uint32_t machine; /* enum ctl_state, as CTL_READY said */
-    bool dead;        /* the process is gone or going */
-    bool app_ended;   /* GP_EXITED seen */
-    bool booted;      /* GP_HELLO seen on the control stream */
-    char reason[400]; /* why dead or app_ended, for people */
+    char prepared[40]; /* the image whose memory it has; empty: none yet */
+    bool ready;        /* CTL_READY seen */
+    uint32_t machine;  /* enum ctl_state, as CTL_READY said */
+    bool dead;         /* the process is gone or going */
+    bool app_ended;    /* GP_EXITED seen */
+    bool booted;       /* GP_HELLO seen on the control stream */
+    char reason[400];  /* why dead or app_ended, for people */
     uint64_t last_seq;
     struct gp_reply reply; /* to the one guest request under way */
     uint32_t reply_id, guest_id;

@@ -66,15 +66,19 @@ int vcpu_create(struct vm *vm, unsigned index, struct err *e)
     return r < 0 ? err_wrap(e, "vCPU %u", index) : 0;
 }
 
+int vcpu_set_x(struct vcpu *v, unsigned n, uint64_t value, struct err *e)
+{
+    size_t at = n < 31 ? offsetof(struct kvm_regs, regs.regs) + n * sizeof value
+                       : offsetof(struct kvm_regs, regs.pc);
+    uint64_t id = KVM_REG_ARM64 | KVM_REG_SIZE_U64 | KVM_REG_ARM_CORE | (at / sizeof(uint32_t));
+    int r = kvm_set_reg(v->fd, id, &value);
+    return r < 0 ? err_sys(e, -r, "set a register of vCPU %u", v->index) : 0;
+}
+
 int vcpu_set_entry(struct vcpu *v, uint64_t pc, uint64_t x0, struct err *e)
 {
-#define CORE(field)                                        \
-    (KVM_REG_ARM64 | KVM_REG_SIZE_U64 | KVM_REG_ARM_CORE | \
-     (offsetof(struct kvm_regs, regs.field) / sizeof(uint32_t)))
-    int r = kvm_set_reg(v->fd, CORE(pc), &pc);
-    if (r == 0)
-        r = kvm_set_reg(v->fd, CORE(regs[0]), &x0);
-    return r < 0 ? err_sys(e, -r, "set the entry point") : 0;
+    int r = vcpu_set_x(v, 31, pc, e);
+    return r < 0 ? r : vcpu_set_x(v, 0, x0, e);
 }
 
 /* A load or store that KVM cannot describe: to the guest it is a bus error. */
@@ -175,17 +179,42 @@ static void run_until_kicked(struct vcpu *v)
     }
 }
 
-static void park(struct vcpu *v)
+/* Runs the few instructions of vm_prepare.c, until they write to VCPU_TOUCHED. */
+static void touch_pages(struct vcpu *v)
+{
+    struct vm *vm = v->vm;
+    struct kvm_run *run = v->run;
+    int r;
+    do
+        r = ioctl(v->fd, KVM_RUN, 0);
+    while (r < 0 && (errno == EAGAIN || (errno == EINTR && !run->immediate_exit)));
+    if (r == 0 && run->exit_reason == KVM_EXIT_MMIO && run->mmio.is_write &&
+        run->mmio.phys_addr == VCPU_TOUCHED) {
+        run->immediate_exit = 1;
+        ioctl(v->fd, KVM_RUN, 0); /* completes the access and ends with EINTR */
+    } else {
+        vm_end(vm, CTL_EXIT_ERROR, (int)v->index,
+               "the pages of the working set cannot be touched");
+    }
+    pthread_mutex_lock(&vm->lock);
+    vm->go = vm->touching = false;
+    pthread_mutex_unlock(&vm->lock);
+}
+
+/* True: only to touch pages. */
+static bool park(struct vcpu *v)
 {
     struct vm *vm = v->vm;
     pthread_mutex_lock(&vm->lock);
     if (++vm->nparked == vm->nvcpus)
         ring_kick(vm->ring);
-    while (!vm->go || debug_held(v))
+    while (!vm->go || debug_held(v) || (vm->touching && v->index))
         pthread_cond_wait(&vm->cond, &vm->lock);
     vm->nparked--;
     v->run->immediate_exit = 0;
+    bool touching = vm->touching;
     pthread_mutex_unlock(&vm->lock);
+    return touching;
 }
 
 static void *vcpu_thread(void *arg)
@@ -200,8 +229,10 @@ static void *vcpu_thread(void *arg)
     if (v->vm->seccomp && seccomp_enter(SECCOMP_VCPU, &e) < 0)
         vm_end(v->vm, CTL_EXIT_ERROR, (int)v->index, "%s", e.msg);
     for (;;) {
-        park(v);
-        run_until_kicked(v);
+        if (park(v))
+            touch_pages(v);
+        else
+            run_until_kicked(v);
     }
     return NULL;
 }

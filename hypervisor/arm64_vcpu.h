@@ -14,4 +14,9 @@ void vcpu_kick(struct vcpu *v);
 /* First instruction at `pc` with x0. */
 int vcpu_set_entry(struct vcpu *v, uint64_t pc, uint64_t x0, struct err *e);
 
+/* Register Xn; 31: the program counter. */
+int vcpu_set_x(struct vcpu *v, unsigned n, uint64_t value, struct err *e);
+
+#define VCPU_TOUCHED 0x0f000000ull /* a write here ends vm->touching */
+
 #endif

@@ -42,6 +42,7 @@ enum ctl_type {
     CTL_VSOCK_OPEN, /* struct ctl_vsock + fd: connect the fd (stream) to a guest port */
     CTL_BALLOON,    /* struct ctl_balloon: set the target */
     CTL_WORKSET,    /* + fd: writes which pages the machine has touched since its restore */
+    CTL_PREPARE,    /* struct ctl_machine + fds: an embryo gets an image's memory beforehand */
     CTL_LAYER,      /* struct ctl_layer + fd: writes a memory layer; needs a paused machine */
 
     /* VMM -> daemon */
@@ -85,13 +86,15 @@ struct ctl_machine {
     uint32_t start_paused;
     uint32_t has_layer;   /* CTL_RESTORE only: the image's memory layer is there */
     uint32_t has_workset; /* CTL_RESTORE only: and the pages it will touch */
+    uint32_t prepared;    /* CTL_RESTORE only: image, layer and working set came before */
 };
 /* Descriptors in order:
  *   CTL_BOOT:    kernel Image, initrd (cpio), console log (append), [tap], disk 0 layers…
  *   CTL_RESTORE: console log, snapshot files base…top (nmem_layers), [layer], [workset],
  *                [tap], disk 0 layers…
- * Kernel and snapshot files are mapped: while the machine lives they may be renamed, replaced
- * or unlinked, but never changed in place or truncated (the VMM would die of SIGBUS).
+ *   CTL_PREPARE: image, [layer], [workset]. Then a CTL_RESTORE with `prepared` and without
+ * them. Kernel and snapshot files are mapped: while the machine lives they may be renamed,
+ * replaced or unlinked, but never changed in place or truncated (the VMM would die of SIGBUS).
  */
 
 #define CTL_SAVE_FULL  1u /* else: difference to the machine's image layer */

@@ -24,6 +24,7 @@
 #include "machine.h"
 #include "virtio_balloon.h"
 #include "virtio_vsock.h"
+#include "vm_prepare.h"
 
 /* Answers that found the socket full: a guest that opens vsock streams faster than the daemon
  * takes them fills it. No order is read while one waits, so there are three at most: of an
@@ -141,11 +142,11 @@ static int take_fds(struct msg *msg, const struct ctl_machine *m, bool boot,
         fds->initrd = take(&t);
     }
     fds->console = take(&t);
-    for (unsigned i = 0; !boot && i < MIN(m->nmem_layers, 2u); i++)
+    for (unsigned i = m->prepared ? 1 : 0; !boot && i < MIN(m->nmem_layers, 2u); i++)
         fds->snapshots[i] = take(&t);
-    if (!boot && m->has_layer)
+    if (!boot && !m->prepared && m->has_layer)
         fds->layer = take(&t);
-    if (!boot && m->has_workset)
+    if (!boot && !m->prepared && m->has_workset)
         fds->workset = take(&t);
     if (m->has_net)
         fds->tap = take(&t);
@@ -180,6 +181,48 @@ static int start_machine(struct ctl_server *s, bool boot, struct err *e)
 }
 
 static int say_ready(struct ctl_server *s, struct err *e);
+static void on_prepared(struct vm *vm, void *ctx)
+{
+    struct ctl_server *s = ctx;
+    (void)vm;
+    answer(s, s->pause_id, 0, NULL);
+    s->pause_id = 0;
+}
+
+static int prepare(struct ctl_server *s, struct err *e)
+{
+    const struct ctl_machine *m = msg_body(&s->msg, sizeof *m);
+    struct taker t = {.m = &s->msg};
+    struct machine_fds fds;
+    if (!m)
+        return err_set(e, EBADMSG, "an order of %u bytes, it has %zu", s->msg.len, sizeof *m);
+    if (s->vm->state != VM_EMBRYO || s->vm->ndevs)
+        return err_set(e, EBUSY, "this VMM has a machine already");
+    machine_fds_init(&fds);
+    fds.snapshots[0] = take(&t);
+    if (m->has_layer)
+        fds.layer = take(&t);
+    if (m->has_workset)
+        fds.workset = take(&t);
+    int r = 0;
+    if (t.missing || t.next != s->msg.nfds)
+        r = err_set(e, EBADMSG, "%u descriptors came with the order, it takes %zu", s->msg.nfds,
+                    t.next);
+    s->pause_id = s->msg.id;
+    if (r == 0)
+        r = machine_prepare(s->vm, m, &fds, on_prepared, s, e);
+    if (r < 0)
+        s->pause_id = 0;
+    machine_fds_close(&fds);
+    return r < 0 ? r : 1;
+}
+
+static int workset(struct ctl_server *s, struct err *e)
+{
+    if (s->msg.nfds != 1)
+        return err_set(e, EBADMSG, "a working set order with %u descriptors", s->msg.nfds);
+    return machine_workset(s->vm, s->msg.fds[0], e);
+}
 
 static void on_paused(struct vm *vm, void *ctx)
 {
@@ -261,6 +304,13 @@ static int handle(struct ctl_server *s, struct err *e)
         if (r < 0 && r != -EBUSY)
             vm_end(vm, CTL_EXIT_ERROR, -1, "%s", e->msg);
         return r;
+    case CTL_PREPARE:
+        r = prepare(s, e);
+        if (r < 0 && r != -EBUSY)
+            vm_end(vm, CTL_EXIT_ERROR, -1, "%s", e->msg);
+        return r;
+    case CTL_WORKSET:
+        return workset(s, e);
     case CTL_PAUSE:
         s->pause_id = id;
         r = vm_pause(vm, on_paused, s, e);

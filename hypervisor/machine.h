@@ -10,6 +10,9 @@ int machine_boot(struct vm *vm, const struct ctl_machine *m, struct machine_fds 
                  const struct machine_hooks *hooks, struct err *e);
 int machine_restore(struct vm *vm, const struct ctl_machine *m, struct machine_fds *fds,
                     const struct machine_hooks *hooks, struct err *e);
+/* An image's size against what was asked for, and its host against this one. */
+int machine_check_image(struct vm *vm, const struct ctl_machine *m, const struct snap_info *s,
+                        struct err *e);
 /* A paused machine, to an empty file. layer_fd (or -1): a memory layer to save a whole machine
  * over. */
 int machine_save(struct vm *vm, int fd, bool full, int layer_fd, struct ctl_saved *ret,

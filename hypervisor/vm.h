@@ -33,6 +33,7 @@ enum vm_state {
 };
 
 struct vm;
+struct prepared; /* vm_prepare.h */
 struct vcpu {
     struct vm *vm;
     unsigned index;
@@ -75,13 +76,14 @@ struct vm {
     uint8_t scratch[2][SNAP_SCRATCH]; /* for the heads of snapshot files */
     int image_fd; /* the image layer this machine was restored from, or -1 */
     uint8_t image_id[16];
-    int layer_fd; /* the memory layer below it, or -1 */
-    struct snap_layer layer;
+    struct prepared *prepared; /* an image's memory that came before the order; NULL: none */
+    int layer_fd;              /* the memory layer below it, or -1 */
 
     /* Shared with the vCPU threads, under `lock`. */
     pthread_mutex_t lock;
     pthread_cond_t cond;
-    bool go; /* vCPUs may run */
+    bool go;       /* vCPUs may run */
+    bool touching; /* only the first one, and not the guest (vm_prepare.c) */
     unsigned nparked;
     struct {
         uint32_t reason; /* enum ctl_exit_reason, 0: alive */

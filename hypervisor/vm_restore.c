@@ -20,6 +20,7 @@
 #include "dev_vmgenid.h"
 #include "machine.h"
 #include "vm_memory.h"
+#include "vm_prepare.h"
 
 /* Shorter runs are read, longer ones mapped: a mapping costs a system call and a piece of
  * address space, whatever its length. */
@@ -50,8 +51,8 @@ static int check_host(struct vm *vm, const struct snap_info *s, struct err *e)
     return snap_check_host(s, &host, e);
 }
 
-static int check_image(struct vm *vm, const struct ctl_machine *m, const struct snap_info *s,
-                       struct err *e)
+int machine_check_image(struct vm *vm, const struct ctl_machine *m, const struct snap_info *s,
+                        struct err *e)
 {
     if (s->vcpus != vm->nvcpus || m->vcpus != vm->nvcpus)
         return err_set(e, EINVAL, "the snapshot has %u vCPUs, the VMM was started with %u",
@@ -67,11 +68,24 @@ static int check_image(struct vm *vm, const struct ctl_machine *m, const struct 
 static int map_image(struct vm *vm, const struct snap_file *image,
                      const struct machine_fds *fds, struct err *e)
 {
+    if (vm->prepared)
+        return 0;
     int r = memory_map(image, fds->snapshots[0], fds->layer, &vm->mem.host, e);
     if (r < 0)
         return r;
     vm->mem.size = image->info.mem_bytes;
     vm->mem.image = true;
+    return fds->workset < 0 ? 0 : memory_prefetch(vm, &image->info, fds->workset, e);
+}
+
+/* The image, or what CTL_PREPARE left of it. */
+static int open_image(struct vm *vm, const struct machine_fds *fds, struct snap_file *ret,
+                      struct err *e)
+{
+    if (!vm->prepared)
+        return snap_open(ret, fds->snapshots[0], vm->scratch[0], e);
+    *ret = vm->prepared->image;
+    vm->prepared->image = (struct snap_file)SNAP_FILE_INIT;
     return 0;
 }
 
@@ -186,13 +200,15 @@ static int open_layers(struct vm *vm, const struct ctl_machine *m,
                        "%u snapshot layers; it takes an image, or an image and a "
                        "session",
                        m->nmem_layers);
-    int r = snap_open(&l->image, fds->snapshots[0], vm->scratch[0], e);
+    if (m->prepared ? !vm->prepared || !vm->prepared->ready : vm->prepared != NULL)
+        return err_set(e, EINVAL, "the VMM %s prepared", m->prepared ? "is not" : "is");
+    int r = open_image(vm, fds, &l->image, e);
     if (r < 0)
         return err_wrap(e, "image");
     l->top = &l->image;
     if (!(l->image.info.flags & SNAP_FULL))
         return err_set(e, EINVAL, "the first snapshot is a session, not an image");
-    r = check_image(vm, m, &l->image.info, e);
+    r = machine_check_image(vm, m, &l->image.info, e);
     if (r == 0 && m->nmem_layers == 2) {
         l->top = &l->session;
         r = snap_open(&l->session, fds->snapshots[1], vm->scratch[1], e);
@@ -218,7 +234,7 @@ static int restore(struct vm *vm, const struct ctl_machine *m, struct machine_fd
     r = map_image(vm, &l->image, fds, e);
     if (r == 0 && l->top == &l->session)
         r = apply_session(vm, &l->session, fds->snapshots[1], e);
-    if (r == 0)
+    if (r == 0 && !vm->prepared)
         r = vm_set_memslot(vm, e);
     phase_done(vm, PHASE_MEMORY, &t);
     if (r == 0)
@@ -260,10 +276,11 @@ int machine_restore(struct vm *vm, const struct ctl_machine *m, struct machine_f
         r = restore(vm, m, fds, hooks, &l, e);
     if (r == 0) {
         /* Kept to compare with when the machine is saved. */
-        vm->image_fd = take_fd(&fds->snapshots[0]);
+        if (!vm->prepared) {
+            vm->image_fd = take_fd(&fds->snapshots[0]);
+            vm->layer_fd = take_fd(&fds->layer);
+        }
         memcpy(vm->image_id, l.image.info.id, SNAP_ID);
-        vm->layer = l.image.info.layer;
-        vm->layer_fd = take_fd(&fds->layer);
     }
     snap_free(&l.image);
     snap_free(&l.session);

@@ -56,8 +56,8 @@ static void mark(uint64_t *bitmap, uint64_t page, uint64_t end)
         bitmap[page / 64] |= 1ull << (page % 64);
 }
 
-int memscan_anonymous_read(int pagemap_fd, const void *mem, uint64_t len, uint64_t *bitmap,
-                           struct err *e)
+static int read_all(int pagemap_fd, const void *mem, uint64_t len, uint64_t *bitmap,
+                    uint64_t without, struct err *e)
 {
     uint64_t entries[BATCH], first = (uintptr_t)mem / PAGE, pages = len / PAGE;
     for (uint64_t at = 0; at < pages;) {
@@ -67,13 +67,25 @@ int memscan_anonymous_read(int pagemap_fd, const void *mem, uint64_t len, uint64
         if (r < 0)
             return err_sys(e, -r, "read /proc/self/pagemap");
         for (uint64_t i = 0; i < n; i++) {
-            bool anonymous = (entries[i] & PM_PRESENT) && !(entries[i] & PM_FILE);
-            if (anonymous || (entries[i] & PM_SWAPPED))
+            bool there = (entries[i] & PM_PRESENT) && !(entries[i] & without);
+            if (there || (entries[i] & PM_SWAPPED))
                 mark(bitmap, at + i, at + i + 1);
         }
         at += n;
     }
     return 0;
+}
+
+int memscan_anonymous_read(int pagemap_fd, const void *mem, uint64_t len, uint64_t *bitmap,
+                           struct err *e)
+{
+    return read_all(pagemap_fd, mem, len, bitmap, PM_FILE, e);
+}
+
+int memscan_present(int pagemap_fd, const void *mem, uint64_t len, uint64_t *bitmap,
+                    struct err *e)
+{
+    return read_all(pagemap_fd, mem, len, bitmap, 0, e);
 }
 
 int memscan_anonymous(int pagemap_fd, const void *mem, uint64_t len, uint64_t *bitmap,

@@ -15,6 +15,9 @@ bool page_equal(const void *a, const void *b);
  * (6.7), else the pagemap is read. */
 int memscan_anonymous(int pagemap_fd, const void *mem, uint64_t len, uint64_t *bitmap,
                       struct err *e);
+/* The same for every page that is mapped at all, anonymous or of the file. */
+int memscan_present(int pagemap_fd, const void *mem, uint64_t len, uint64_t *bitmap,
+                    struct err *e);
 /* Only the fallback; for tests. */
 int memscan_anonymous_read(int pagemap_fd, const void *mem, uint64_t len, uint64_t *bitmap,
                            struct err *e);

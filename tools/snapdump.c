@@ -46,10 +46,10 @@ struct options {
     const char *file, *image;
 };
 
-static void print_id(const char *name, const uint8_t id[SNAP_ID])
+static void print_id(const char *name, const uint8_t *id, unsigned len)
 {
     printf("%-12s ", name);
-    for (unsigned i = 0; i < SNAP_ID; i++)
+    for (unsigned i = 0; i < len; i++)
         printf("%02x", id[i]);
     printf("\n");
 }
@@ -66,9 +66,14 @@ static void print_header(const struct snap_info *s)
 {
     printf("%-12s %s, version %u%s\n", "kind", s->flags & SNAP_FULL ? "image" : "session",
            s->version, s->flags & SNAP_SEALED ? ", sealed" : "");
-    print_id("id", s->id);
+    print_id("id", s->id, SNAP_ID);
     if (!(s->flags & SNAP_FULL))
-        print_id("image", s->parent);
+        print_id("image", s->parent, SNAP_ID);
+    if (s->flags & SNAP_LAYERED) {
+        print_id("layer", s->layer.id, SNAP_LAYER_ID);
+        printf("%-12s %llu KiB at 0x%llx\n", "", (unsigned long long)s->layer.len >> 10,
+               (unsigned long long)(s->mem_base + s->layer.off));
+    }
     printf("%-12s %llu MiB at 0x%llx\n", "memory", (unsigned long long)s->mem_bytes >> 20,
            (unsigned long long)s->mem_base);
     printf("%-12s %u vCPUs, GICv%u, MIDR %llx, counter %llu Hz, fingerprint %016llx\n", "host",

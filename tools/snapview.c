@@ -13,6 +13,7 @@
 #include "../hypervisor/base/mem.h"
 #include "../hypervisor/base/num.h"
 #include "../snapshot/memscan.h"
+#include "../snapshot/snaplayer.h"
 
 const struct kind_info kind_infos[KINDS] = {
     [KIND_ZERO] = {"zero", "all bytes zero", 0xf4f4f0},
@@ -25,6 +26,22 @@ const struct kind_info kind_infos[KINDS] = {
     [KIND_RANDOM] = {"random", "compressed, encrypted or random", 0xc0392b},
     [KIND_OTHER] = {"other", "anything else", 0x7f8c8d},
 };
+
+/* A layer that does not fit is as good as none. */
+static int open_layer(const char *path, const struct snap_info *s)
+{
+    char name[1024], id[2 * SNAP_LAYER_ID + 1];
+    const char *slash = strrchr(path, '/');
+    struct layer_info l;
+    for (unsigned i = 0; i < SNAP_LAYER_ID; i++)
+        snprintf(id + 2 * i, 3, "%02x", s->layer.id[i]);
+    snprintf(name, sizeof name, "%.*s../../layers/%s.layer",
+             slash ? (int)MIN(slash + 1 - path, 900) : 0, path, id);
+    AUTO_CLOSE int fd = open(name, O_RDONLY | O_CLOEXEC);
+    if (fd < 0 || layer_read(fd, &l, NULL) < 0 || layer_check(&l, s, NULL) < 0)
+        return 0;
+    return take_fd(&fd);
+}
 
 int view_open(struct view *v, const char *path, struct err *e)
 {
@@ -53,6 +70,13 @@ int view_open(struct view *v, const char *path, struct err *e)
     for (size_t pos = 0, at = 0;
          snap_next_delta(v->f.deltas, v->f.deltas_len, &pos, v->pages, &d, NULL) > 0; at = pos)
         v->where[d.page] = VIEW_DELTA | at;
+    const struct snap_layer *l = &v->f.info.layer;
+    for (uint64_t off = 0; off < l->len; off += SNAP_PAGE) {
+        uint64_t *at = &v->where[(l->off + off) / SNAP_PAGE];
+        *at = *at ? *at : VIEW_LAYER | (LAYER_DATA + off);
+    }
+    if (l->len)
+        v->layer_fd = open_layer(path, &v->f.info);
     for (uint64_t p = 0; view_is_image(v) && p < v->pages; p++)
         v->where[p] = v->where[p] ? v->where[p] : VIEW_ZERO;
     return 0;
@@ -64,7 +88,10 @@ void view_close(struct view *v)
     free(v->where);
     if (v->fd >= 0)
         close(v->fd);
+    if (v->layer_fd > 0)
+        close(v->layer_fd);
     v->where = NULL;
+    v->layer_fd = 0;
     v->fd = -1;
 }
 
@@ -90,6 +117,12 @@ int view_page(const struct view *v, const struct view *image, uint64_t page,
     if (at == 0 && image) {
         at = page < image->pages ? image->where[page] : VIEW_ZERO;
         fd = image->fd;
+    }
+    if (at & VIEW_LAYER) {
+        if (*ret_source == VIEW_FROM_FILE)
+            *ret_source = VIEW_FROM_LAYER;
+        fd = (fd == v->fd ? v : image)->layer_fd;
+        at = fd <= 0 ? VIEW_ZERO : at & ~VIEW_LAYER;
     }
     memset(ret, 0, SNAP_PAGE);
     if (at == 0 || at == VIEW_ZERO)

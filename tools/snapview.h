@@ -17,13 +17,14 @@
 
 struct view {
     struct snap_file f;
-    int fd;
+    int fd, layer_fd; /* layer_fd: of an image over a memory layer that was found, or 0 */
     uint64_t pages;
     uint64_t *where; /* of each page: 0 not in this file, VIEW_ZERO, its offset, or that of its
                         delta in the section with VIEW_DELTA set */
 };
 #define VIEW_ZERO  1u
 #define VIEW_DELTA (1ull << 63)
+#define VIEW_LAYER (1ull << 62) /* an offset in the memory layer */
 
 int view_open(struct view *v, const char *path, struct err *e);
 void view_close(struct view *v);
@@ -33,9 +34,11 @@ static inline bool view_is_image(const struct view *v)
 }
 
 /* Where a page's content comes from. */
-enum view_source { VIEW_FROM_FILE, VIEW_IS_ZERO, VIEW_FROM_IMAGE };
-/* Content of a page into ret. `image` (may be NULL) stands below a session; without it the
- * result may be VIEW_FROM_IMAGE, and ret is zero, or has only what differs from the image. */
+enum view_source { VIEW_FROM_FILE, VIEW_IS_ZERO, VIEW_FROM_IMAGE, VIEW_FROM_LAYER };
+/* Content of a page into ret. A layer is looked for where the daemon keeps it, in ../../layers
+ * from the image's directory; without it its pages read as zeros. `image` (may be NULL) stands
+ * below a session; without it the result may be VIEW_FROM_IMAGE, and ret is zero, or has only
+ * what differs from the image. */
 int view_page(const struct view *v, const struct view *image, uint64_t page,
               uint8_t ret[SNAP_PAGE], enum view_source *ret_source, struct err *e);
 

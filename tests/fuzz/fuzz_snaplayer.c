@@ -12,11 +12,40 @@
 #include "../../hypervisor/base/num.h"
 #include "../../snapshot/snapfile_layout.h"
 #include "../../snapshot/snaplayer.h"
+#include "../../snapshot/workset.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
+/* A working set for a machine of 64 MiB. */
+static void try_workset(const uint8_t *data, size_t size)
+{
+    uint8_t p[WORKSET_HEAD + 512] = {0};
+    struct snap_info image = {.mem_bytes = 64u << 20};
+    struct workset w;
+    size_t len = MIN(size, sizeof p);
+    memcpy(p, data, len);
+    if (len >= WORKSET_HEAD && p[0] & 1) {
+        memcpy(p, "DORMWSET", 8);
+        uint32_t crc = crc32c(0, p, 60);
+        put_le32(p + 60, crc32c(crc, p + WORKSET_HEAD, len - WORKSET_HEAD));
+    }
+    memcpy(image.id, p + 16, SNAP_ID);
+    if (workset_parse(p, len, &image, &w, NULL) < 0)
+        return;
+    for (uint32_t i = 0; i < w.nruns; i++) {
+        struct workset_run r = workset_run_at(&w, i);
+        if (!range_ok(r.page, r.count, image.mem_bytes / SNAP_PAGE) ||
+            (r.flags & WORKSET_RETURN) > SNAP_PAGE / 4)
+            abort();
+    }
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
+    if (size && data[0] & 2) {
+        try_workset(data, size);
+        return 0;
+    }
     uint8_t h[SNAP_PAGE] = {0}, again[SNAP_PAGE];
     struct layer_info l, l2;
     memcpy(h, data, MIN(size, sizeof h));

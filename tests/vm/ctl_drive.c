@@ -504,6 +504,8 @@ TEST(damaged_snapshots_are_refused)
     refused(arg.kernel, NULL, 1, EBADMSG);
 }
 
+#include "ctl_layers.h"
+
 TEST(wrong_layers_are_refused)
 {
     static struct vmm v;
@@ -692,6 +694,8 @@ int main(int argc, char **argv)
     RUN(clones_differ);
     RUN(session_and_session_again);
     RUN(damaged_snapshots_are_refused);
+    RUN(image_over_a_layer);
+    RUN(prepared_embryos);
     RUN(wrong_layers_are_refused);
     RUN(starts_paused);
     if (rounds)

@@ -1,0 +1,247 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * A restored guest spends most of its first milliseconds in page faults: each
+ * page it touches has to be found by the host and mapped by KVM, one exit each.
+ * So an embryo may get its image beforehand: its memory is mapped, pages that
+ * will be written are copied, and the first vCPU runs twelve instructions, with
+ * its MMU off, which load from each page of the working set, or call a `ret` in
+ * it. KVM then has them all. They stand, with their list, in the system area of
+ * memory, which is not the guest's and is given back afterwards; the registers
+ * they change get the values of a fresh vCPU again. The working set may be
+ * forged: then the wrong pages are touched, or the embryo ends.
+ */
+#include "vm_prepare.h"
+
+#include <errno.h>
+#include <linux/mman.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+#include "../snapshot/memscan.h"
+#include "../snapshot/workset.h"
+#include "arm64_vcpu.h"
+#include "base/fd.h"
+#include "base/mem.h"
+#include "vm_memory.h"
+
+#define TOUCH_AT   0x100000u /* in the system area, behind the device tree */
+#define TOUCH_LIST 64u       /* behind the instructions */
+#define TOUCH_SIZE (TOUCH_LIST + (WORKSET_MAX + 1) * 16u)
+#define INSN_RET   0xd65f03c0u
+_Static_assert(TOUCH_AT + TOUCH_SIZE <= MEM_SYSTEM_SIZE, "the list fits into the system area");
+
+/* x0: list of address, count; x9: VCPU_TOUCHED. Count 0: call the address. Address 0: end. */
+static const uint32_t touch[] = {
+    0xa8c10c02, /* 1: ldp x2, x3, [x0], #16  */
+    0xb4000122, /*    cbz x2, 4f             */
+    0xb5000063, /*    cbnz x3, 2f            */
+    0xd63f0040, /*    blr x2                 */
+    0x17fffffc, /*    b 1b                   */
+    0xb9400044, /* 2: ldr w4, [x2]           */
+    0x91400442, /*    add x2, x2, #1, lsl 12 */
+    0xd1000463, /*    sub x3, x3, #1         */
+    0xb5ffffa3, /*    cbnz x3, 2b            */
+    0x17fffff7, /*    b 1b                   */
+    0xb9000124, /* 4: str w4, [x9]           */
+    0x17ffffff, /*    b 4b                   */
+};
+_Static_assert(sizeof touch <= TOUCH_LIST, "the instructions fit before the list");
+
+static int read_workset(int fd, const struct snap_info *image, uint8_t **space,
+                        struct workset *ret, struct err *e)
+{
+    struct stat st;
+    if (fstat(fd, &st) < 0)
+        return err_sys(e, errno, "look at the working set");
+    if (st.st_size < (off_t)WORKSET_HEAD || st.st_size > (off_t)WORKSET_BYTES)
+        return err_set(e, EBADMSG, "this is not a working set");
+    *space = malloc((size_t)st.st_size);
+    if (!*space)
+        return err_sys(e, ENOMEM, "read the working set");
+    int r = fd_pread_full(fd, *space, (size_t)st.st_size, 0);
+    if (r < 0)
+        return err_sys(e, -r, "read the working set");
+    return workset_parse(*space, (size_t)st.st_size, image, ret, e);
+}
+
+/* Errors do not matter: what is not made present now is when it is touched. */
+static void populate(struct vm *vm, const struct workset *w, bool read)
+{
+    for (uint32_t i = 0; i < w->nruns;) {
+        struct workset_run r = workset_run_at(w, i);
+        uint64_t end = (uint64_t)r.page + r.count;
+        bool written = r.flags & WORKSET_WRITTEN;
+        for (i++; i < w->nruns; i++) {
+            struct workset_run next = workset_run_at(w, i);
+            if (next.page != end || (next.flags ^ r.flags) & WORKSET_WRITTEN)
+                break;
+            end += next.count;
+        }
+        if (written || read)
+            madvise(vm->mem.host + (uint64_t)r.page * SNAP_PAGE, (end - r.page) * SNAP_PAGE,
+                    written ? MADV_POPULATE_WRITE : MADV_POPULATE_READ);
+    }
+}
+
+int memory_prefetch(struct vm *vm, const struct snap_info *image, int fd, struct err *e)
+{
+    AUTO_FREE uint8_t *space = NULL;
+    struct workset w;
+    int r = read_workset(fd, image, &space, &w, e);
+    if (r == 0)
+        populate(vm, &w, true);
+    return r;
+}
+
+static void write_list(struct vm *vm, const struct workset *w)
+{
+    uint8_t *p = vm->mem.host + TOUCH_AT, *list = p + TOUCH_LIST;
+    for (size_t i = 0; i < ARRAY_LEN(touch); i++)
+        put_le32(p + 4 * i, touch[i]);
+    for (uint32_t i = 0; i < w->nruns; i++) {
+        struct workset_run r = workset_run_at(w, i);
+        uint64_t off = (uint64_t)r.page * SNAP_PAGE, count = r.count;
+        unsigned insn = r.flags & WORKSET_RETURN;
+        /* Only where the machine's memory has it: else the page is loaded from. */
+        if (insn && get_le32(vm->mem.host + off + (insn - 1) * 4) == INSN_RET) {
+            off += (insn - 1) * 4;
+            count = 0;
+        }
+        put_le64(list, MEM_BASE + off);
+        put_le64(list + 8, count);
+        list += 16;
+    }
+    memset(list, 0, 16);
+}
+
+static int set_registers(struct vm *vm, bool fresh, struct err *e)
+{
+    static const unsigned changed[] = {0, 2, 3, 4, 9, 30, 31};
+    struct vcpu *v = &vm->vcpus[0];
+    int r = 0;
+    for (size_t i = 0; i < ARRAY_LEN(changed) && r == 0; i++)
+        r = vcpu_set_x(v, changed[i], 0, e);
+    if (r == 0 && !fresh)
+        r = vcpu_set_x(v, 0, MEM_BASE + TOUCH_AT + TOUCH_LIST, e);
+    if (r == 0 && !fresh)
+        r = vcpu_set_x(v, 9, VCPU_TOUCHED, e);
+    if (r == 0 && !fresh)
+        r = vcpu_set_x(v, 31, MEM_BASE + TOUCH_AT, e);
+    return r;
+}
+
+static void finish(struct vm *vm)
+{
+    struct prepared *p = vm->prepared;
+    p->ready = true;
+    p->done(vm, p->ctx);
+}
+
+/* The first vCPU has parked again. */
+static void on_kick(void *ctx)
+{
+    struct vm *vm = ctx;
+    struct err e = ERR_INIT;
+    pthread_mutex_lock(&vm->lock);
+    bool done = !vm->touching && vm->nparked == vm->nvcpus && !vm->end.reason;
+    pthread_mutex_unlock(&vm->lock);
+    if (!done)
+        return;
+    vm->on_kick = NULL;
+    madvise(vm->mem.host + TOUCH_AT, align_up(TOUCH_SIZE, SNAP_PAGE), MADV_DONTNEED);
+    if (set_registers(vm, true, &e) < 0)
+        vm_end(vm, CTL_EXIT_ERROR, -1, "%s", e.msg);
+    else
+        finish(vm);
+}
+
+static int start_touching(struct vm *vm, const struct workset *w, struct err *e)
+{
+    write_list(vm, w);
+    int r = set_registers(vm, false, e);
+    if (r < 0)
+        return r;
+    vm->on_kick = on_kick;
+    vm->kick_ctx = vm;
+    pthread_mutex_lock(&vm->lock);
+    vm->go = vm->touching = true;
+    pthread_cond_broadcast(&vm->cond);
+    pthread_mutex_unlock(&vm->lock);
+    return 0;
+}
+
+static int prepare(struct vm *vm, const struct ctl_machine *m, struct machine_fds *fds,
+                   struct err *e)
+{
+    struct prepared *p = vm->prepared;
+    AUTO_FREE uint8_t *space = NULL;
+    struct host_facts facts;
+    struct workset w;
+    int r = snap_open(&p->image, fds->snapshots[0], vm->scratch[0], e);
+    if (r == 0)
+        r = machine_check_image(vm, m, &p->image.info, e);
+    /* KVM lets some registers be set only before a vCPU has run. */
+    regs_facts(&vm->regs, &facts);
+    if (r == 0 && facts.fingerprint != p->image.info.fingerprint)
+        r = err_set(e, ENOTSUP, "the image was made with other CPU features or another kernel");
+    if (r == 0)
+        r = memory_map(&p->image, fds->snapshots[0], fds->layer, &vm->mem.host, e);
+    if (r < 0)
+        return r;
+    vm->mem.size = p->image.info.mem_bytes;
+    vm->mem.image = true;
+    r = vm_set_memslot(vm, e);
+    if (r < 0)
+        return r;
+    vm->image_fd = take_fd(&fds->snapshots[0]);
+    vm->layer_fd = take_fd(&fds->layer);
+    if (fds->workset < 0) {
+        finish(vm);
+        return 0;
+    }
+    r = read_workset(fds->workset, &p->image.info, &space, &w, e);
+    if (r < 0)
+        return r;
+    populate(vm, &w, false);
+    return start_touching(vm, &w, e);
+}
+
+int machine_prepare(struct vm *vm, const struct ctl_machine *m, struct machine_fds *fds,
+                    void (*done)(struct vm *vm, void *ctx), void *ctx, struct err *e)
+{
+    int r = machine_check(m, e);
+    if (r < 0)
+        return r;
+    if (vm->prepared)
+        return err_set(e, EBUSY, "this VMM is prepared already");
+    vm->prepared = calloc(1, sizeof *vm->prepared);
+    if (!vm->prepared)
+        return err_sys(e, ENOMEM, "prepare an image's memory");
+    vm->prepared->done = done;
+    vm->prepared->ctx = ctx;
+    return prepare(vm, m, fds, e);
+}
+
+int machine_workset(struct vm *vm, int fd, struct err *e)
+{
+    struct snap_info info;
+    AUTO_FREE uint64_t *present = snap_bitmap_new(vm->mem.size);
+    AUTO_FREE uint64_t *written = snap_bitmap_new(vm->mem.size);
+    AUTO_FREE uint8_t *out = malloc(WORKSET_BYTES);
+    if (vm->image_fd < 0 || vm->pagemap_fd < 0)
+        return err_set(e, EINVAL, "only a machine restored from an image has a working set");
+    if (!present || !written || !out)
+        return err_sys(e, ENOMEM, "list the pages that were touched");
+    int r = snap_read_info(vm->image_fd, &info, e);
+    if (r == 0)
+        r = memscan_present(vm->pagemap_fd, vm->mem.host, vm->mem.size, present, e);
+    if (r == 0)
+        r = memscan_anonymous(vm->pagemap_fd, vm->mem.host, vm->mem.size, written, e);
+    if (r < 0)
+        return r;
+    size_t len = workset_build(&info, present, written, vm->mem.host, out);
+    r = fd_pwrite_full(fd, out, len, 0);
+    return r < 0 ? err_sys(e, -r, "write the working set") : 0;
+}

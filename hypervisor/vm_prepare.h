@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Memory that is there before the machine: an image's, with its working set mapped. */
+#ifndef DORMOUSE_VM_PREPARE_H
+#define DORMOUSE_VM_PREPARE_H
+
+#include "machine.h"
+
+struct prepared {
+    struct snap_file image;
+    bool ready;
+    void (*done)(struct vm *vm, void *ctx);
+    void *ctx;
+};
+
+/* Of an embryo, in the I/O thread. Takes what it keeps out of `fds`; done() follows, perhaps at
+ * once. After an error the embryo is of no more use. */
+int machine_prepare(struct vm *vm, const struct ctl_machine *m, struct machine_fds *fds,
+                    void (*done)(struct vm *vm, void *ctx), void *ctx, struct err *e);
+/* For a restore without a preparation: makes the pages of the working set present, the ones
+ * that will be written as copies. */
+int memory_prefetch(struct vm *vm, const struct snap_info *image, int fd, struct err *e);
+/* Which pages a restored machine has touched, to an empty file. */
+int machine_workset(struct vm *vm, int fd, struct err *e);
+
+#endif
