@@ -17,7 +17,8 @@
 #include "../hypervisor/base/mem.h"
 #include "fleet_priv.h"
 
-#define RESTARTED "The host restarted while the microVM was not suspended"
+#define RESTARTED  "The host restarted while the microVM was not suspended"
+#define ENDED_AWAY "The microVM ended while the daemon was being started again"
 /* One that could not be started for so long is not tried again. */
 #define START_AGAIN_S 900.0
 #define CUT_BUILD     "INTERNAL_PLATFORM_ERROR: the host restarted during the build"
@@ -87,6 +88,16 @@ static void end_row(struct fleet *f, struct store_vm *row, const char *reason, s
     if (store_vm_set(f->store, row, NULL, &e) < 0)
         log_err(LOG_ERROR, &e, row->id);
     c->ended++;
+}
+
+/* known: it ran when this host was up already. */
+static const char *why_ended(const struct store_vm *row, bool known)
+{
+    if (strcmp(row->state, "TERMINATING") == 0)
+        return ""; /* as it was asked for */
+    if (strcmp(row->state, "SUSPENDED") == 0)
+        return "The host restarted and the files of the suspended microVM are not all there";
+    return known ? ENDED_AWAY : RESTARTED;
 }
 
 /* What the row says, the table, and the processes that are there, decide together. */
@@ -165,12 +176,7 @@ static void settle_vm(struct fleet *f, const char *id, struct vm_lists *l, struc
         fleet_vm_put(f, vm);
     } else {
         image_put(f, img);
-        end_row(f, &row,
-                strcmp(row.state, "SUSPENDED") == 0
-                    ? "The host restarted and the files of the suspended microVM are not all "
-                      "there"
-                    : RESTARTED,
-                c);
+        end_row(f, &row, why_ended(&row, t.slot < PRIV_SLOTS), c);
     }
     store_vm_free(&row);
 }

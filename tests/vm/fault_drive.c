@@ -212,7 +212,8 @@ static const struct {
     {"full", NULL, case_full, false},       {"slow", NULL, case_slow, false},
     {"busy", NULL, case_busy, false},       {"files", NULL, case_files, false},
     {"room", NULL, case_room, false},       {"rate", NULL, case_rate, false},
-    {"load", NULL, case_load, true},        {"rows", NULL, case_rows, true},
+    {"runs", NULL, case_runs, true},        {"load", NULL, case_load, true},
+    {"rows", NULL, case_rows, true},
 };
 
 static bool wanted(int argc, char **argv, const char *name, bool asked_for)

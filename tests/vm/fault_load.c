@@ -83,11 +83,13 @@ bool client_run(struct client *c)
     char once[48];
     json_t *v = NULL;
     forget(c);
-    if (find_image(&c->cli, c->image, &ref) != CLI_OK)
+    if (!c->arn[0] && find_image(&c->cli, c->image, &ref) != CLI_OK)
         return false;
+    if (!c->arn[0])
+        snprintf(c->arn, sizeof c->arn, "%s", ref.arn);
     /* When the answer was lost, the next attempt gets the same microVM. */
     snprintf(once, sizeof once, "fault-%lld-%u-%u", c->since, c->number, c->runs);
-    json_t *in = json_pack("{s:s, s:s, s:{s:i, s:i, s:b}}", "imageIdentifier", ref.arn,
+    json_t *in = json_pack("{s:s, s:s, s:{s:i, s:i, s:b}}", "imageIdentifier", c->arn,
                            "clientToken", once, "idlePolicy", "maxIdleDurationSeconds", IDLE_S,
                            "suspendedDurationSeconds", KEEP_S, "autoResumeEnabled", 1);
     int rc = cli_call(&c->cli, "POST", MICROVMS, NULL, in, &v);

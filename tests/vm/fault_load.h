@@ -18,9 +18,9 @@ struct client {
     struct cli cli;
     struct http_client edge;
     const char *image;
-    char id[72], token[4096];
-    char name[24];         /* the application's, made when it started */
-    unsigned long counted; /* answered requests */
+    char id[72], arn[320], token[4096]; /* arn: the image's, once known */
+    char name[24];                      /* the application's, made when it started */
+    unsigned long counted;              /* answered requests */
     enum { THERE_NOT, THERE, THERE_MAYBE } there;
     const char *must; /* the state that was acknowledged, or NULL: any of a living microVM */
     unsigned ops, failed;
