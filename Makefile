@@ -29,7 +29,7 @@ SNAPSHOT := devstate io memscan overlay snapcheck snapdelta snapfile snaplayer s
 
 VMM :=  \
 	arm64_boot arm64_fdt arm64_gic arm64_regs arm64_vcpu bus ctl_server dev_rtc \
-	dev_table dev_uart dev_vmgenid hand irq jail kvm machine main seccomp virtio_balloon \
+	dev_table dev_uart dev_vmgenid hand irq jail kvm machine main nursery seccomp virtio_balloon \
 	virtio_blk virtio_dev virtio_mmio virtio_net virtio_rng virtio_vsock virtq vm vm_memory vm_prepare vm_restore \
 	vm_save vsock_conn vsock_state
 # Only in the debug twin.

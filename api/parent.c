@@ -72,8 +72,8 @@ static int do_spawn(struct parent *p, int sock, struct err *e)
     if (r == 0)
         r = adopt_listen(p, s->slot, &listener, &why);
     if (r == 0)
-        r = spawn_vmm(&p->host, s->slot, s->vcpus, p->msg.fds[0], listener, group, &pid, &pidfd,
-                      &why);
+        r = spawn_vmm(&p->host, PARENT_VMM_UID + s->slot, s->vcpus, p->msg.fds[0], listener,
+                      group, &pid, &pidfd, &why);
     if (r < 0) {
         cgroup_remove(p->cgroup, s->slot);
         adopt_forget(p, s->slot);
@@ -86,6 +86,7 @@ static int do_spawn(struct parent *p, int sock, struct err *e)
     *slot = (struct slot){
         .state = SLOT_LIVE, .pid = pid, .pidfd = take_fd(&pidfd), .tap_index = index};
     answer(sock, PRIV_DONE, p->msg.id, &done, sizeof done, fds, s->want_tap ? 2 : 1);
+    spawn_renew(&p->host);
     return 0;
 }
 
@@ -308,6 +309,7 @@ static int serve(struct parent *p, int sock, struct err *e)
 
 static void parent_close(struct parent *p)
 {
+    spawn_close(&p->host);
     int *const fds[] = {&p->sigfd,   &p->cgroup, &p->netlink,  &p->host.kvm,
                         &p->sockets, &p->ends,   &p->host.null};
     for (size_t i = 0; i < ARRAY_LEN(fds); i++) {
@@ -324,7 +326,8 @@ static int parent_open(struct parent **ret, const struct parent_config *c, struc
     if (!p)
         return err_sys(e, ENOMEM, "start the parent role");
     p->c = c;
-    p->host = (struct spawn_host){.vmm_path = c->vmm_path, .kvm = -1, .null = -1};
+    p->host =
+        (struct spawn_host){.vmm_path = c->vmm_path, .kvm = -1, .null = -1, .nursery = -1};
     p->sigfd = p->cgroup = p->netlink = p->sockets = p->ends = -1;
     for (size_t i = 0; i < PRIV_SLOTS; i++)
         p->slots[i].pidfd = -1;
@@ -372,6 +375,10 @@ static void become_api(struct parent *p, pid_t parent, int sock,
     prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
     if (getppid() != parent)
         _exit(1);
+    if (p->host.nursery >= 0) { /* the parent's to end */
+        close(take_fd(&p->host.nursery));
+        close(p->host.nursery_pidfd);
+    }
     parent_close(p);
     exit(role(ctx, sock));
 }
@@ -393,6 +400,7 @@ static int one_life(struct parent *p, int (*role)(void *ctx, int sock), void *ct
     }
     p->api = pid;
     close(take_fd(&theirs));
+    spawn_renew(&p->host);
     r = serve(p, ours, e);
     if (r < 0) {
         log_err(LOG_ERROR, e, "the api role is ended");

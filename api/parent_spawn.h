@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Starting and ending one dormouse-vmm process. Used by the privileged parent only. */
+/* Starting and ending dormouse-vmm processes. Used by the privileged parent, and by tests and
+ * benchmarks that start them in the same way. */
 #ifndef DORMOUSE_API_PARENT_SPAWN_H
 #define DORMOUSE_API_PARENT_SPAWN_H
 
@@ -10,13 +11,21 @@
 
 struct spawn_host {
     const char *vmm_path;
-    int kvm, null; /* /dev/kvm, /dev/null */
+    const char *option; /* one more argument, or NULL */
+    int kvm, null;      /* /dev/kvm, /dev/null */
+    int nursery;        /* socket of the process they are split off from, -1: none yet */
+    int nursery_pidfd;
+    unsigned born;
 };
 
-/* fork+exec inside its control group and a new pid namespace; `ctl` becomes its descriptor 3,
- * /dev/kvm 4, `listener` (-1: none) 5, nothing else is inherited but stderr. */
-int spawn_vmm(const struct spawn_host *h, uint32_t slot, uint32_t vcpus, int ctl, int listener,
+/* A child of this process, in a new pid namespace and in `cgroup` (-1: ours), as user `uid`;
+ * it has `ctl`, `listener` (-1: none), /dev/kvm and stderr, nothing else. */
+int spawn_vmm(struct spawn_host *h, uint32_t uid, uint32_t vcpus, int ctl, int listener,
               int cgroup, pid_t *ret_pid, int *ret_pidfd, struct err *e);
+/* When there is time: starts the nursery, or another one after some children. */
+void spawn_renew(struct spawn_host *h);
 void spawn_kill(int pidfd);
+/* Ends the nursery, not what came out of it. */
+void spawn_close(struct spawn_host *h);
 
 #endif

@@ -70,8 +70,8 @@ struct range {
 };
 /* IF_SET: a fresh GIC holds zero. ALWAYS: it may hold something else. AND_CLEAR: the register
  * only sets bits, the one 0x80 behind it clears them (a fresh GIC has its SGIs enabled).
- * PRIMED: priorities. Reset leaves them unknown (IHI 0069, GICD_IPRIORITYR), so they may as
- * well be those that Linux will give them, and a restore finds them in place. */
+ * PRIMED: priorities. Reset leaves them unknown (IHI 0069, GICD_IPRIORITYR), so an embryo with
+ * nothing to do makes them those that Linux will, and a restore finds them in place. */
 #define LINUX_PRIORITIES_V3 0xc0c0c0c0u
 #define LINUX_PRIORITIES_V2 0xa0a0a0a0u
 
@@ -172,18 +172,16 @@ static int save_ranges(struct collect *c, uint32_t group, uint32_t vcpu,
                        const struct range *ranges, unsigned n, struct err *e)
 {
     struct vm *vm = c->vm;
+    int r;
     for (unsigned i = 0; i < n; i++) {
         if (c->fresh && ranges[i].when == IF_SET)
             continue;
         for (uint32_t w = 0; w < ranges[i].words; w++) {
             uint32_t offset = ranges[i].offset + 4 * w, value = 0;
             uint64_t attr = attr_of(vm, group, vcpu, offset);
-            bool set = c->fresh && ranges[i].when == PRIMED;
-            if (set)
+            if (c->fresh && ranges[i].when == PRIMED)
                 value = vm->gic == 3 ? LINUX_PRIORITIES_V3 : LINUX_PRIORITIES_V2;
-            int r = set ? kvm_set_attr(vm->gic_fd, group, attr, &value)
-                        : kvm_get_attr(vm->gic_fd, group, attr, &value);
-            if (r < 0)
+            else if ((r = kvm_get_attr(vm->gic_fd, group, attr, &value)) < 0)
                 return err_sys(e, -r, "access GIC register %x of group %u", offset, group);
             if (ranges[i].when == AND_CLEAR)
                 add_word(&c->b, group, vcpu, offset + 0x80, (uint32_t)~value);
@@ -249,9 +247,31 @@ static int collect(struct collect *c, unsigned nvcpus, struct err *e)
 int gic_probe(struct vm *vm, struct err *e)
 {
     struct collect c = {.vm = vm, .b = BUF_INIT, .fresh = true};
-    int r = collect(&c, vm->nvcpus, e);
+    int r = collect(&c, 1, e);
     vm->gic_fresh = c.b;
     return r;
+}
+
+static bool is_priority(const struct snap_gic_word *w)
+{
+    return (w->group == KVM_DEV_ARM_VGIC_GRP_DIST_REGS ||
+            w->group == KVM_DEV_ARM_VGIC_GRP_REDIST_REGS) &&
+           (w->offset & ~SGI) >= 0x400 && (w->offset & ~SGI) < 0x800;
+}
+
+void gic_prime(struct vm *vm)
+{
+    struct snap_gic_word w;
+    int r = 0;
+    for (unsigned i = 0; i < vm->nvcpus; i++) {
+        size_t pos = 0;
+        while (snap_next_gic_word(vm->gic_fresh.data, vm->gic_fresh.len, &pos, &w, NULL) > 0) {
+            if (r == 0 && is_priority(&w))
+                r = kvm_set_attr(vm->gic_fd, w.group, attr_of(vm, w.group, i, w.offset),
+                                 &w.value);
+        }
+    }
+    vm->primed = r == 0;
 }
 
 int gic_save(struct vm *vm, struct dstate_writer *w, struct err *e)
@@ -270,9 +290,9 @@ static bool is_fresh(const struct vm *vm, const struct snap_gic_word *w, size_t 
     struct snap_gic_word fresh;
     size_t pos = *at;
     while (snap_next_gic_word(vm->gic_fresh.data, vm->gic_fresh.len, &pos, &fresh, NULL) > 0) {
-        if (fresh.group == w->group && fresh.vcpu == w->vcpu && fresh.offset == w->offset) {
+        if (fresh.group == w->group && fresh.offset == w->offset) {
             *at = pos;
-            return fresh.value == w->value;
+            return fresh.value == w->value && (vm->primed || !is_priority(w));
         }
     }
     return false;
@@ -282,6 +302,7 @@ int gic_load(struct vm *vm, const struct dstate_reader *r, struct err *e)
 {
     const void *data;
     size_t len, pos = 0, fresh = 0;
+    uint32_t vcpu = 0;
     int res = dr_bytes(r, SNAP_GIC_WORDS, &data, &len, e);
     if (res < 0)
         return res;
@@ -296,6 +317,9 @@ int gic_load(struct vm *vm, const struct dstate_reader *r, struct err *e)
         if (!known || w.vcpu >= vm->nvcpus)
             return err_set(e, EBADMSG, "the snapshot has a GIC word of group %u, vCPU %u",
                            w.group, w.vcpu);
+        if (w.vcpu != vcpu)
+            fresh = 0;
+        vcpu = w.vcpu;
         if (is_fresh(vm, &w, &fresh))
             continue;
         res =

@@ -36,65 +36,41 @@ static bool identifies(uint64_t id)
            (id & KVM_REG_ARM64_SYSREG_CRN_MASK) == 0;
 }
 
-/* KVM_ARM_VCPU_INIT zeroes the general and floating-point registers (but PSTATE) and the
- * breakpoint and watchpoint registers: no need to ask. */
-static bool starts_as_zero(uint64_t id)
-{
-    if ((id & KVM_REG_ARM_COPROC_MASK) == KVM_REG_ARM_CORE)
-        return (id & 0xffff) != KVM_REG_ARM_CORE_REG(regs.pstate);
-    uint64_t debug = ARM64_SYS_REG(2, 0, 0, 0, 4);
-    return (id & ~(uint64_t)(KVM_REG_ARM64_SYSREG_CRM_MASK | 3)) == debug;
-}
-
-static int list_regs(struct regs *regs, int vcpu_fd, struct err *e)
+int regs_probe(struct regs *regs, struct vcpu *v, struct err *e)
 {
     AUTO_FREE struct kvm_reg_list *list = malloc(sizeof *list + REGS_MAX * sizeof(uint64_t));
+    struct host_facts *facts = &regs->facts;
+    uint32_t ids = 0, values = 0;
     if (!list)
         return err_sys(e, ENOMEM, "list the vCPU's registers");
     list->n = REGS_MAX;
-    int r = kvm_call(vcpu_fd, KVM_GET_REG_LIST, list, e);
+    int r = kvm_call(v->fd, KVM_GET_REG_LIST, list, e);
     if (r < 0)
         return r;
-    for (uint64_t i = 0; i < list->n && regs->n < REGS_MAX; i++) {
-        if (!excluded(list->reg[i]))
-            regs->ids[regs->n++] = list->reg[i];
-    }
-    return 0;
-}
-
-int regs_probe(struct regs *regs, struct vcpu *v, struct err *e)
-{
-    regs->n = regs->len = 0;
-    int r = list_regs(regs, v->fd, e);
-    if (r < 0)
-        return r;
-    for (unsigned i = 0; i < regs->n; i++) {
-        uint32_t size = KVM_REG_SIZE(regs->ids[i]);
-        if (!range_ok(regs->len, size, sizeof regs->values))
+    for (uint64_t i = 0; i < MIN(list->n, (uint64_t)REGS_MAX); i++) {
+        uint64_t id = list->reg[i];
+        size_t size = KVM_REG_SIZE(id);
+        uint8_t *p = regs->fresh + regs->len, *value = p + sizeof id;
+        if (excluded(id))
+            continue;
+        if (!range_ok(regs->len, sizeof id + size, sizeof regs->fresh))
             return err_set(e, E2BIG, "this CPU has more than %u bytes of registers",
                            REGS_BYTES_MAX);
-        if (!starts_as_zero(regs->ids[i]))
-            r = kvm_get_reg(v->fd, regs->ids[i], regs->values + regs->len);
+        put_le64(p, id);
+        r = kvm_get_reg(v->fd, id, value);
         if (r < 0)
-            return err_sys(e, -r, "read register %llx", (unsigned long long)regs->ids[i]);
-        regs->at[i] = regs->len;
-        regs->len += size;
+            return err_sys(e, -r, "read register %llx", (unsigned long long)id);
+        regs->len += (uint32_t)(sizeof id + size);
+        regs->at[++regs->n] = (uint16_t)regs->len;
+        ids = crc32c(ids, &id, sizeof id);
+        if (identifies(id))
+            values = crc32c(values, value, size);
+        if (id == MIDR_EL1)
+            memcpy(&facts->midr, value, sizeof facts->midr);
     }
+    facts->fingerprint = (uint64_t)ids << 32 | values;
+    __asm__("mrs %0, cntfrq_el0" : "=r"(facts->cntfrq));
     return 0;
-}
-
-void regs_facts(const struct regs *regs, struct host_facts *ret)
-{
-    uint32_t ids = crc32c(0, regs->ids, regs->n * sizeof regs->ids[0]), values = 0;
-    ret->midr = 0;
-    for (unsigned i = 0; i < regs->n; i++) {
-        if (identifies(regs->ids[i]))
-            values = crc32c(values, regs->values + regs->at[i], KVM_REG_SIZE(regs->ids[i]));
-        if (regs->ids[i] == MIDR_EL1)
-            memcpy(&ret->midr, regs->values + regs->at[i], sizeof ret->midr);
-    }
-    ret->fingerprint = (uint64_t)ids << 32 | values;
-    __asm__("mrs %0, cntfrq_el0" : "=r"(ret->cntfrq));
 }
 
 /* Writing the counter moves the virtual offset of the whole machine. The uapi names of the
@@ -113,20 +89,17 @@ int regs_counter_set(struct vcpu *v, uint64_t counter, struct err *e)
 
 int regs_save(const struct regs *regs, struct vcpu *v, struct dstate_writer *w, struct err *e)
 {
-    struct buf b = BUF_INIT;
+    AUTO_FREE uint8_t *all = malloc(regs->len);
+    struct snap_reg reg;
+    size_t pos = 0;
     int r = 0;
-    for (unsigned i = 0; i < regs->n && r == 0; i++) {
-        uint32_t size = KVM_REG_SIZE(regs->ids[i]);
-        uint8_t *p = buf_reserve(&b, sizeof(uint64_t) + size);
-        if (!p) {
-            r = err_sys(e, ENOMEM, "save the registers");
-            break;
-        }
-        put_le64(p, regs->ids[i]);
-        r = kvm_get_reg(v->fd, regs->ids[i], p + sizeof(uint64_t));
+    if (!all)
+        return err_sys(e, ENOMEM, "save the registers");
+    memcpy(all, regs->fresh, regs->len);
+    while (r == 0 && snap_next_reg(all, regs->len, &pos, &reg, NULL) > 0) {
+        r = kvm_get_reg(v->fd, reg.id, all + pos - reg.size);
         if (r < 0)
-            err_sys(e, -r, "read register %llx", (unsigned long long)regs->ids[i]);
-        b.len += sizeof(uint64_t) + size;
+            err_sys(e, -r, "read register %llx", (unsigned long long)reg.id);
     }
     struct kvm_mp_state mp = {0};
     if (r == 0)
@@ -142,39 +115,26 @@ int regs_save(const struct regs *regs, struct vcpu *v, struct dstate_writer *w, 
                    (uint32_t)events.exception.serror_has_esr << 1 |
                    (uint32_t)events.exception.ext_dabt_pending << 2);
         dw_u64(w, SNAP_VCPU_SERROR_ESR, events.exception.serror_esr);
-        dw_bytes(w, SNAP_VCPU_REGS, b.data, b.len);
-        r = 0;
+        dw_bytes(w, SNAP_VCPU_REGS, all, regs->len);
     }
-    buf_free(&b);
-    return r;
+    return r < 0 ? r : 0;
 }
 
-/* Most registers have 8 bytes, and this is done for all of them while somebody waits. */
-static bool same_value(const uint8_t *a, const uint8_t *b, size_t size)
+/* For few bytes, while somebody waits: the library compares one by one. */
+static bool same(const uint8_t *a, const uint8_t *b, size_t len)
 {
     uint64_t x, y;
-    if (size != sizeof x)
-        return memcmp(a, b, size) == 0;
-    memcpy(&x, a, sizeof x);
-    memcpy(&y, b, sizeof y);
-    return x == y;
+    for (; len >= sizeof x; len -= sizeof x, a += sizeof x, b += sizeof x) {
+        memcpy(&x, a, sizeof x);
+        memcpy(&y, b, sizeof y);
+        if (x != y)
+            return false;
+    }
+    return len == 0 || memcmp(a, b, len) == 0;
 }
 
-static int load_one(const struct regs *regs, unsigned *next, struct vcpu *v,
-                    const struct snap_reg *reg, struct err *e)
+static int load_one(struct vcpu *v, const struct snap_reg *reg, struct err *e)
 {
-    /* Saved in the order of the list, so normally the next one. */
-    unsigned i = *next;
-    if (i >= regs->n || regs->ids[i] != reg->id) {
-        for (i = 0; i < regs->n && regs->ids[i] != reg->id; i++)
-            ;
-    }
-    if (i < regs->n) {
-        *next = i + 1;
-        if (KVM_REG_SIZE(reg->id) == reg->size &&
-            same_value(regs->values + regs->at[i], reg->value, reg->size))
-            return 0;
-    }
     int r = excluded(reg->id) ? -EINVAL : kvm_set_reg(v->fd, reg->id, reg->value);
     if (r == 0)
         return 0;
@@ -199,15 +159,20 @@ int regs_load(const struct regs *regs, struct vcpu *v, const struct dstate_reade
         res = dr_u64(r, SNAP_VCPU_SERROR_ESR, &esr, e);
     if (res < 0)
         return res;
-    unsigned next = 0;
     struct snap_reg reg;
-    while ((res = snap_next_reg(data, len, &pos, &reg, e)) > 0) {
-        res = load_one(regs, &next, v, &reg, e);
+    for (unsigned i = 0; pos < len; i++) {
+        /* Saved in the order of this host's list, so what is fresh is at the same place. */
+        if (i < regs->n && pos == regs->at[i] && regs->at[i + 1] <= len &&
+            same((const uint8_t *)data + pos, regs->fresh + pos, regs->at[i + 1] - pos)) {
+            pos = regs->at[i + 1];
+            continue;
+        }
+        res = snap_next_reg(data, len, &pos, &reg, e);
+        if (res > 0)
+            res = load_one(v, &reg, e);
         if (res < 0)
             return res;
     }
-    if (res < 0)
-        return res;
     if (mp_state != (v->index ? KVM_MP_STATE_STOPPED : KVM_MP_STATE_RUNNABLE)) {
         struct kvm_mp_state mp = {.mp_state = mp_state};
         res = kvm_call(v->fd, KVM_SET_MP_STATE, &mp, e);

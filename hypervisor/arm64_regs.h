@@ -18,14 +18,6 @@ struct vcpu;
 struct dstate_reader;
 struct dstate_writer;
 
-struct regs {
-    unsigned n;
-    uint64_t ids[REGS_MAX];
-    uint32_t at[REGS_MAX]; /* where in `values` */
-    uint32_t len;
-    uint8_t values[REGS_BYTES_MAX];
-};
-
 /* Host facts that a snapshot must meet again. */
 struct host_facts {
     uint64_t midr;
@@ -33,8 +25,15 @@ struct host_facts {
     uint64_t fingerprint; /* of the register list and the ID registers */
 };
 
+struct regs {
+    struct host_facts facts;
+    unsigned n;
+    uint32_t len;
+    uint16_t at[REGS_MAX + 1];     /* where each is in `fresh` */
+    uint8_t fresh[REGS_BYTES_MAX]; /* each id and value, as in a snapshot */
+};
+
 int regs_probe(struct regs *regs, struct vcpu *v, struct err *e);
-void regs_facts(const struct regs *regs, struct host_facts *ret);
 int regs_counter_get(struct vcpu *v, uint64_t *ret, struct err *e);
 int regs_counter_set(struct vcpu *v, uint64_t counter, struct err *e);
 

@@ -13,6 +13,8 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "base/mem.h"
 #include "debug/debug.h"
@@ -21,12 +23,14 @@
 
 #define VCPU_STACK (64u << 10)
 
-static int init_target(struct vm *vm, struct kvm_vcpu_init *init, struct err *e)
+int vcpu_probe(struct vm *vm, struct err *e)
 {
-    memset(init, 0, sizeof *init);
-    int r = kvm_call(vm->fd, KVM_ARM_PREFERRED_TARGET, init, e);
+    struct kvm_vcpu_init *init = &vm->init;
+    int len = kvm_call(vm->kvm_fd, KVM_GET_VCPU_MMAP_SIZE, 0, e);
+    int r = len < 0 ? len : kvm_call(vm->fd, KVM_ARM_PREFERRED_TARGET, init, e);
     if (r < 0)
         return r;
+    vm->run_len = (size_t)len;
     init->features[0] |= 1u << KVM_ARM_VCPU_PSCI_0_2;
     if (kvm_cap(vm->fd, KVM_CAP_ARM_PTRAUTH_ADDRESS) > 0 &&
         kvm_cap(vm->fd, KVM_CAP_ARM_PTRAUTH_GENERIC) > 0)
@@ -40,25 +44,18 @@ static int init_target(struct vm *vm, struct kvm_vcpu_init *init, struct err *e)
 int vcpu_create(struct vm *vm, unsigned index, struct err *e)
 {
     struct vcpu *v = &vm->vcpus[index];
-    struct kvm_vcpu_init init;
+    struct kvm_vcpu_init init = vm->init;
     v->vm = vm;
     v->index = index;
     v->fd = kvm_call(vm->fd, KVM_CREATE_VCPU, index, e);
     if (v->fd < 0)
         return err_wrap(e, "vCPU %u", index);
-    int len = kvm_call(vm->kvm_fd, KVM_GET_VCPU_MMAP_SIZE, 0, e);
-    if (len < 0)
-        return len;
-    v->run_len = (size_t)len;
-    v->run = mmap(NULL, v->run_len, PROT_READ | PROT_WRITE, MAP_SHARED, v->fd, 0);
+    v->run = mmap(NULL, vm->run_len, PROT_READ | PROT_WRITE, MAP_SHARED, v->fd, 0);
     if (v->run == MAP_FAILED)
         return err_sys(e, errno, "map the run page of vCPU %u", index);
-    int r = init_target(vm, &init, e);
-    if (r < 0)
-        return r;
     if (index > 0)
         init.features[0] |= 1u << KVM_ARM_VCPU_POWER_OFF;
-    r = kvm_call(v->fd, KVM_ARM_VCPU_INIT, &init, e);
+    int r = kvm_call(v->fd, KVM_ARM_VCPU_INIT, &init, e);
     if (r >= 0 && (init.features[0] & 1u << KVM_ARM_VCPU_SVE)) {
         int feature = KVM_ARM_VCPU_SVE;
         r = kvm_call(v->fd, KVM_ARM_VCPU_FINALIZE, &feature, e);
@@ -225,9 +222,14 @@ static void *vcpu_thread(void *arg)
     if (v->index >= 10)
         name[5] = (char)('0' + v->index - 10);
     prctl(PR_SET_NAME, name, 0, 0, 0);
+    v->tid = (pid_t)syscall(SYS_gettid);
     struct err e = ERR_INIT;
     if (v->vm->seccomp && seccomp_enter(SECCOMP_VCPU, &e) < 0)
         vm_end(v->vm, CTL_EXIT_ERROR, (int)v->index, "%s", e.msg);
+    /* What KVM does before a vCPU's first instruction (it maps the GIC, for one) is done now.
+     */
+    v->run->immediate_exit = 1;
+    ioctl(v->fd, KVM_RUN, 0);
     for (;;) {
         if (park(v))
             touch_pages(v);
@@ -242,14 +244,19 @@ static void on_kick(int sig)
     (void)sig; /* its only work is to interrupt KVM_RUN */
 }
 
-int vcpu_start_thread(struct vcpu *v, struct err *e)
+void vcpu_handle_kicks(void)
 {
     struct sigaction sa = {.sa_handler = on_kick};
     sigaction(SIGUSR1, &sa, NULL);
+}
+
+int vcpu_start_thread(struct vcpu *v, struct err *e)
+{
     pthread_attr_t attr;
     pthread_attr_init(&attr);
     pthread_attr_setstacksize(&attr, VCPU_STACK);
-    int r = pthread_create(&v->thread, &attr, vcpu_thread, v);
+    pthread_t thread;
+    int r = pthread_create(&thread, &attr, vcpu_thread, v);
     pthread_attr_destroy(&attr);
     return r ? err_sys(e, r, "start the thread of vCPU %u", v->index) : 0;
 }
@@ -257,5 +264,5 @@ int vcpu_start_thread(struct vcpu *v, struct err *e)
 void vcpu_kick(struct vcpu *v)
 {
     v->run->immediate_exit = 1;
-    pthread_kill(v->thread, SIGUSR1);
+    syscall(SYS_tkill, v->tid, SIGUSR1);
 }

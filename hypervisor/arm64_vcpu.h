@@ -5,8 +5,12 @@
 
 #include "vm.h"
 
+/* What all vCPUs of this host start with: sets vm->init and vm->run_len. */
+int vcpu_probe(struct vm *vm, struct err *e);
 /* Creates and initialises vCPU `index`; secondary ones start powered off. */
 int vcpu_create(struct vm *vm, unsigned index, struct err *e);
+/* Once for the process and its children. */
+void vcpu_handle_kicks(void);
 /* Starts its thread, which waits for vm->go. */
 int vcpu_start_thread(struct vcpu *v, struct err *e);
 /* Out of KVM_RUN; vm->lock is held. */

@@ -4,12 +4,12 @@
  * (SOCK_SEQPACKET, fd 3 of the VMM). The VMM opens nothing by itself: every
  * file, tap and socket arrives as a descriptor.
  *
- * Life: the VMM starts with `--vcpus N`, makes VM, vCPUs and GIC, enters its
- * jail and sends CTL_READY (an *embryo*). Then exactly one CTL_BOOT or
+ * Life: the VMM comes out of a nursery, enters its jail, makes VM, vCPUs and GIC
+ * and sends CTL_READY (an *embryo*). Then exactly one CTL_BOOT or
  * CTL_RESTORE. Requests carry id != 0 and are answered by CTL_DONE or CTL_FAIL
  * with the same id; events carry id 0. When the control socket closes, an
- * embryo exits and a machine keeps running. With `--listen` it has a listening
- * socket on fd 5: whoever connects there next is its control, is sent CTL_READY
+ * embryo exits and a machine keeps running. It may have a listening
+ * socket: whoever connects there next is its control, is sent CTL_READY
  * and may go on where the last one stopped; answers to the last one are gone.
  * When nobody comes for CTL_ALONE_S the machine ends.
  *
@@ -140,7 +140,6 @@ enum ctl_state { CTL_EMBRYO, CTL_RUNNING, CTL_PAUSED };
 struct ctl_ready {
     uint32_t version;
     uint32_t vcpus;
-    int32_t pid;    /* as the VMM sees itself, may be 1 */
     uint32_t gic;   /* 2 or 3 */
     uint32_t state; /* enum ctl_state */
 };

@@ -26,6 +26,9 @@
 #include "virtio_vsock.h"
 #include "vm_prepare.h"
 
+/* An embryo that waits this long is one of the pool's. */
+#define IDLE_NS 1000000u
+
 /* Answers that found the socket full: a guest that opens vsock streams faster than the daemon
  * takes them fills it. No order is read while one waits, so there are three at most: of an
  * order, of the pause before it, and the end. */
@@ -41,12 +44,11 @@ struct ctl_server {
     struct vm *vm;
     int sock;     /* -1: the daemon went away */
     int listener; /* where it may come back, or -1 */
-    struct ring_op op, writable, knock, alone;
+    struct ring_op op, writable, knock, alone, idle;
     struct late late[LATE_MAX];
     unsigned nlate;
-    bool ended; /* the last message is on its way */
-    bool greet; /* CTL_READY waits for the end of a pause */
-    int32_t pid;
+    bool ended;        /* the last message is on its way */
+    bool greet;        /* CTL_READY waits for the end of a pause */
     uint32_t pause_id; /* CTL_PAUSE waiting for its answer */
     struct msg msg;
 #ifdef DORMOUSE_DEBUG
@@ -385,7 +387,6 @@ static int say_ready(struct ctl_server *s, struct err *e)
     const struct vm *vm = s->vm;
     struct ctl_ready ready = {.version = CTL_VERSION,
                               .vcpus = vm->nvcpus,
-                              .pid = s->pid,
                               .gic = vm->gic,
                               .state = vm->state == VM_EMBRYO    ? CTL_EMBRYO
                                        : vm->state == VM_RUNNING ? CTL_RUNNING
@@ -462,43 +463,36 @@ static void readable(struct ring_op *op, int res)
     listen_on(s);
 }
 
-static bool is_socket(int fd, int option, int want)
+/* Nobody wanted the embryo at once: time to get warm. */
+static void idle(struct ring_op *op, int res)
 {
-    int value = -1;
-    socklen_t len = sizeof value;
-    return getsockopt(fd, SOL_SOCKET, option, &value, &len) == 0 && value == want;
+    struct ctl_server *s = container_of(op, struct ctl_server, idle);
+    (void)res;
+    if (s->vm->state == VM_EMBRYO && s->vm->ndevs == 0)
+        vm_warm(s->vm);
 }
 
-int ctl_server_new(struct ctl_server **ret, struct vm *vm, int sock, int listener,
-                   struct err *e)
+int ctl_server_start(struct vm *vm, int sock, int listener, struct err *e)
 {
-    if (!is_socket(sock, SO_TYPE, SOCK_SEQPACKET) ||
-        (listener >= 0 && !is_socket(listener, SO_ACCEPTCONN, 1))) {
-        err_set(e, EINVAL, "descriptor %d is not a control socket", sock);
-        return err_hint(e, "dormoused starts it this way; by hand use --run or --restore");
-    }
     struct ctl_server *s = calloc(1, sizeof *s);
     if (!s)
         return err_sys(e, ENOMEM, "listen for orders");
     s->vm = vm;
     s->sock = sock;
     s->listener = listener;
-    s->pid = getpid();
     s->op.done = readable;
     s->writable.done = writable;
     s->knock.done = knocked;
     s->alone.done = left_alone;
+    s->idle.done = idle;
     fd_set_nonblock(sock, 1);
     if (listener >= 0)
         fd_set_nonblock(listener, 1);
-    *ret = s;
-    return 0;
-}
-
-int ctl_server_start(struct ctl_server *s, struct err *e)
-{
-    s->vm->on_ended = on_ended;
-    s->vm->ended_ctx = s;
+    vm->on_ended = on_ended;
+    vm->ended_ctx = s;
     listen_on(s);
-    return say_ready(s, e);
+    ring_timer(vm->ring, &s->idle, IDLE_NS);
+    int r = say_ready(s, e);
+    return r < 0 ? err_hint(e, "dormoused starts it this way; by hand use --run or --restore")
+                 : 0;
 }

@@ -5,13 +5,8 @@
 
 #include "vm.h"
 
-struct ctl_server;
-
-/* Allocates, before the jail. listener: where a daemon that was started again may connect, or
- * -1. */
-int ctl_server_new(struct ctl_server **ret, struct vm *vm, int sock, int listener,
-                   struct err *e);
-/* Sends CTL_READY and listens. */
-int ctl_server_start(struct ctl_server *s, struct err *e);
+/* In the jail: sends CTL_READY and listens. listener: where a daemon that was started again may
+ * connect, or -1. */
+int ctl_server_start(struct vm *vm, int sock, int listener, struct err *e);
 
 #endif

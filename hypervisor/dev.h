@@ -28,7 +28,7 @@ struct ctl_stats; /* ctl.h */
 
 /* An interrupt line: an irqfd on an edge-triggered SPI. */
 struct irq {
-    int eventfd; /* write 1 to raise */
+    int fd; /* the VM (a test: an eventfd) */
     unsigned spi;
 };
 

@@ -292,7 +292,7 @@ int dev_uart_new(struct dev **ret, const struct dev_env *env, const struct uart_
                               .seen_ctx = c->seen_ctx};
     u->cr = 0x300;
     u->ifls = 0x12;
-    u->irq.eventfd = -1;
+    u->irq.fd = -1;
     u->input.done = input_done;
     pthread_mutex_init(&u->lock, NULL);
     trace_device(uart_ops.name, MAP_UART, 0x1000, SPI_UART);

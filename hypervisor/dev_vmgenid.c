@@ -42,5 +42,7 @@ int dev_vmgenid_set(struct dev *d, const uint8_t id[16], bool notify, struct err
     memcpy(p, id, 16);
     /* The guest may read past the caches. */
     __asm__ volatile("dc cvac, %0\n\tdsb ish" : : "r"(p) : "memory");
-    return notify ? irq_pulse(d->env.vm_fd, SPI_VMGENID, e) : 0;
+    if (notify)
+        irq_raise(&(struct irq){.fd = d->env.vm_fd, .spi = SPI_VMGENID});
+    return 0;
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Interrupt lines and doorbells as eventfds registered with KVM. */
+/* Interrupt lines, and doorbells as eventfds registered with KVM. */
 #ifndef DORMOUSE_IRQ_H
 #define DORMOUSE_IRQ_H
 
@@ -7,12 +7,10 @@
 
 #include "dev.h"
 
-/* Makes the eventfd and binds it to the SPI (KVM_IRQFD). */
 int irq_open(struct irq *irq, int vm_fd, unsigned spi, struct err *e);
+/* Any thread. Pending before this returns: a vCPU that is entered next takes it first. */
 void irq_raise(struct irq *irq);
 void irq_close(struct irq *irq);
-/* Makes the SPI pending before this returns: a vCPU that is entered next takes it first. */
-int irq_pulse(int vm_fd, unsigned spi, struct err *e);
 
 /* An eventfd that KVM signals when the guest writes `val` (32 bit) to gpa, without
  * an exit to user space (KVM_IOEVENTFD with datamatch). */

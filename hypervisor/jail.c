@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The jail; see jail.h. Entered by main() before any thread exists and before
- * anything of the guest is known. The order matters: what needs privilege
+ * The jail; see jail.h. Entered before any thread exists and before anything of the
+ * guest is known, in two steps: the first is made once for all the children of a
+ * nursery (nursery.c), the second by each. The order matters: what needs privilege
  * first, then the privilege goes, then the way back.
  */
 #include "jail.h"
@@ -105,25 +106,13 @@ static int limits(struct err *e)
     return 0;
 }
 
-static int become(uint32_t uid, struct err *e)
-{
-    /* Refused without privilege, and then no_new_privs alone has to do. */
-    for (unsigned long cap = 0; prctl(PR_CAPBSET_READ, cap, 0, 0, 0) >= 0; cap++)
-        prctl(PR_CAPBSET_DROP, cap, 0, 0, 0);
-    if (geteuid() != 0 || uid == 0)
-        return 0;
-    if (setgroups(0, NULL) < 0 || setresgid(uid, uid, uid) < 0 || setresuid(uid, uid, uid) < 0)
-        return err_sys(e, errno, "become user %u", uid);
-    return 0;
-}
-
-/* Root by hand, and whoever has just made a user namespace, still hold capabilities. */
-static int drop_capabilities(struct err *e)
+static int set_capabilities(uint32_t caps, struct err *e)
 {
     struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
-    struct __user_cap_data_struct none[2];
-    memset(none, 0, sizeof none);
-    if (syscall(SYS_capset, &head, none) < 0)
+    struct __user_cap_data_struct data[2];
+    memset(data, 0, sizeof data);
+    data[0].effective = data[0].permitted = caps;
+    if (syscall(SYS_capset, &head, data) < 0)
         return err_sys(e, errno, "drop capabilities");
     return 0;
 }
@@ -131,7 +120,7 @@ static int drop_capabilities(struct err *e)
 /* Landlock, a fence of another make behind the empty root: no path can be opened, no port bound
  * or connected to, no signal sent to another process, whatever the namespaces let through. The
  * descriptors that arrive keep their rights. Older kernels fence less, or not at all. */
-static int fence(struct err *e)
+static int make_fence(int *ret_fd, struct err *e)
 {
     struct landlock_ruleset_attr all = {
         .handled_access_fs = LANDLOCK_ACCESS_FS_IOCTL_DEV * 2 - 1,
@@ -150,49 +139,68 @@ static int fence(struct err *e)
         all.handled_access_fs &= ~(uint64_t)LANDLOCK_ACCESS_FS_TRUNCATE;
     if (abi < 2)
         all.handled_access_fs &= ~(uint64_t)LANDLOCK_ACCESS_FS_REFER;
-    AUTO_CLOSE int fd = (int)syscall(SYS_landlock_create_ruleset, &all, sizeof all, 0);
-    if (fd < 0 || syscall(SYS_landlock_restrict_self, fd, 0) < 0)
-        return err_sys(e, errno, "restrict with landlock");
-    return 0;
+    *ret_fd = (int)syscall(SYS_landlock_create_ruleset, &all, sizeof all, 0);
+    return *ret_fd < 0 ? err_sys(e, errno, "restrict with landlock") : 0;
 }
 
-int jail_enter(const struct jail *jail, struct err *e)
+int jail_common(struct jail *jail, struct err *e)
 {
+    int r = 0;
+    jail->root = geteuid() == 0;
+    jail->fence_fd = -1;
+    jail->proc_fd = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (jail->none)
+        return 0;
+    r = own_namespaces(e);
+    if (r == 0)
+        r = empty_root(e);
+    if (r == 0)
+        r = limits(e);
+    /* Refused without privilege, and then no_new_privs alone has to do. */
+    for (unsigned long cap = 0; prctl(PR_CAPBSET_READ, cap, 0, 0, 0) >= 0; cap++)
+        prctl(PR_CAPBSET_DROP, cap, 0, 0, 0);
+    if (r == 0 && jail->root && setgroups(0, NULL) < 0)
+        r = err_sys(e, errno, "leave all groups");
+    if (r == 0 && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+        r = err_sys(e, errno, "give up privileges");
+    if (r == 0)
+        r = make_fence(&jail->fence_fd, e);
+    return r < 0 ? err_wrap(e, "jail") : 0;
+}
+
+int jail_own(struct jail *jail, uint32_t uid, int *ret_pagemap, struct err *e)
+{
+    bool other = jail->root && uid != 0 && !jail->none;
     int r = 0;
     /* The table grows here once, not at the first descriptor beyond 64 during a restore,
      * where the kernel would make us wait for a grace period. */
     int high = fcntl(0, F_DUPFD_CLOEXEC, FILES_MAX - 1);
     if (high >= 0)
         close(high);
-    if (!jail->keep_fs) {
-        r = own_namespaces(e);
-        if (r == 0)
-            r = empty_root(e);
+    /* Whoever opens the pagemap with all capabilities sees physical addresses in it. */
+    if (!jail->none)
+        r = set_capabilities(other ? 1u << CAP_SETUID | 1u << CAP_SETGID : 0, e);
+    *ret_pagemap = openat(jail->proc_fd, "self/pagemap", O_RDONLY | O_CLOEXEC);
+    if (jail->proc_fd >= 0)
+        close(jail->proc_fd);
+    if (jail->none || r < 0)
+        return r;
+    /* By number: the library would ask all threads, and there are none yet. Becoming somebody
+     * else clears the capabilities. */
+    if (other && (syscall(SYS_setresgid, uid, uid, uid) < 0 ||
+                  syscall(SYS_setresuid, uid, uid, uid) < 0))
+        r = err_sys(e, errno, "become user %u", uid);
+    if (r == 0 && prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
+        r = err_sys(e, errno, "forbid dumps");
+    if (r == 0 && jail->fence_fd >= 0) {
+        if (syscall(SYS_landlock_restrict_self, jail->fence_fd, 0) < 0)
+            r = err_sys(e, errno, "restrict with landlock");
+        close(jail->fence_fd);
     }
-    if (r == 0)
-        r = limits(e);
-    if (r == 0)
-        r = become(jail->uid, e);
-    if (r == 0)
-        r = drop_capabilities(e);
-    if (r < 0)
-        return err_wrap(e, "jail");
-    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
-        return err_sys(e, errno, "jail: give up privileges");
-    r = jail->keep_fs ? 0 : fence(e);
     return r < 0 ? err_wrap(e, "jail") : 0;
 }
 
-void jail_close_others(const int *keep, unsigned n)
+void jail_close_from(unsigned first)
 {
-    unsigned from = 3;
-    for (unsigned i = 0; i < n; i++) {
-        unsigned fd = (unsigned)keep[i];
-        if (keep[i] < 3 || fd < from)
-            continue;
-        if (fd > from)
-            syscall(SYS_close_range, from, fd - 1, 0);
-        from = fd + 1;
-    }
-    syscall(SYS_close_range, from, ~0u, 0);
+    syscall(SYS_close_range, first, ~0u, 0);
 }

@@ -9,13 +9,18 @@
 #include "base/err.h"
 
 struct jail {
-    uint32_t uid; /* also the gid; 0: keep */
-    bool keep_fs; /* no namespaces and no empty root (a caller's choice, by hand) */
+    bool none;             /* no namespaces, no empty root, nobody else (by hand) */
+    bool root;             /* who started it */
+    int proc_fd, fence_fd; /* of the host's /proc; landlock's rules, or -1 */
 };
 
-/* Single-threaded. Keeps all descriptors that are open. */
-int jail_enter(const struct jail *jail, struct err *e);
-/* Closes every descriptor from 3 on but those listed (sorted). */
-void jail_close_others(const int *keep, unsigned n);
+/* What all machines of a nursery have in common: namespaces, an empty root, limits, no new
+ * privileges. Single-threaded. Keeps all descriptors that are open. */
+int jail_common(struct jail *jail, struct err *e);
+/* What each has for itself: user `uid` (when started as root; 0: keep), no capabilities, its
+ * fence. Opens its pagemap on the way. Single-threaded. */
+int jail_own(struct jail *jail, uint32_t uid, int *ret_pagemap, struct err *e);
+/* Closes every descriptor from `first` on. */
+void jail_close_from(unsigned first);
 
 #endif

@@ -16,7 +16,7 @@ int kvm_call_(int fd, unsigned long request, uintptr_t arg, const char *name, st
     return r < 0 ? err_sys(e, errno, "%s", name) : r;
 }
 
-int kvm_check(int kvm_fd, struct err *e)
+int kvm_check(int kvm_fd, unsigned long *ret_type, struct err *e)
 {
     int version = kvm_call(kvm_fd, KVM_GET_API_VERSION, 0, e);
     if (version < 0) {
@@ -30,11 +30,8 @@ int kvm_check(int kvm_fd, struct err *e)
         long cap;
         const char *name;
     } needed[] = {
-        {KVM_CAP_IRQFD, "irqfd"},
-        {KVM_CAP_IOEVENTFD, "ioeventfd"},
-        {KVM_CAP_ONE_REG, "one-reg"},
-        {KVM_CAP_ARM_PSCI_0_2, "PSCI 0.2"},
-        {KVM_CAP_IMMEDIATE_EXIT, "immediate exit"},
+        {KVM_CAP_IOEVENTFD, "ioeventfd"},        {KVM_CAP_ONE_REG, "one-reg"},
+        {KVM_CAP_ARM_PSCI_0_2, "PSCI 0.2"},      {KVM_CAP_IMMEDIATE_EXIT, "immediate exit"},
         {KVM_CAP_DEVICE_CTRL, "device control"},
     };
     for (unsigned i = 0; i < sizeof needed / sizeof needed[0]; i++) {
@@ -43,19 +40,9 @@ int kvm_check(int kvm_fd, struct err *e)
             return err_hint(e, "run a newer host kernel (6.1 or later is tested)");
         }
     }
-    return 0;
-}
-
-int kvm_create_vm(int kvm_fd, int *ret_fd, struct err *e)
-{
-    unsigned long type = 0;
     int max = kvm_cap(kvm_fd, KVM_CAP_ARM_VM_IPA_SIZE);
-    if (max > 0)
-        type = KVM_VM_TYPE_ARM_IPA_SIZE((unsigned)(max < IPA_BITS ? max : IPA_BITS));
-    int fd = kvm_call(kvm_fd, KVM_CREATE_VM, type, e);
-    if (fd < 0)
-        return fd;
-    *ret_fd = fd;
+    *ret_type =
+        max > 0 ? KVM_VM_TYPE_ARM_IPA_SIZE((unsigned)(max < IPA_BITS ? max : IPA_BITS)) : 0;
     return 0;
 }
 

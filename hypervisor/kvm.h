@@ -14,10 +14,9 @@
     kvm_call_((fd), (request), (uintptr_t)(arg), #request, (e))
 int kvm_call_(int fd, unsigned long request, uintptr_t arg, const char *name, struct err *e);
 
-/* Is this a KVM whose interface we speak? */
-int kvm_check(int kvm_fd, struct err *e);
-/* A virtual machine with 36-bit guest physical addresses. */
-int kvm_create_vm(int kvm_fd, int *ret_fd, struct err *e);
+/* Is this a KVM whose interface we speak? *ret_type: for KVM_CREATE_VM, a machine with 36-bit
+ * guest physical addresses. */
+int kvm_check(int kvm_fd, unsigned long *ret_type, struct err *e);
 /* Value of KVM_CHECK_EXTENSION, 0 when unknown. */
 int kvm_cap(int fd, long cap);
 int kvm_enable_cap(int fd, uint32_t cap, struct err *e);

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * dormouse-vmm: one microVM. Two ways to start it: as an embryo that takes its
- * orders from the control socket on descriptor 3 (--vcpus N), or by hand
- * (--run, --restore). The order of set-up is the order of main(). Arguments are
- * the caller's own; everything that comes later is not trusted.
+ * dormouse-vmm: one microVM. Three ways to start it: as a nursery, whose children
+ * take their orders from a control socket; as one such VMM without a nursery, with
+ * its control socket on descriptor 3 (--vcpus N); or by hand (--run, --restore).
+ * The order of set-up is the order of run(). Arguments are the caller's own;
+ * everything that comes later is not trusted.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -15,6 +16,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "arm64_vcpu.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/num.h"
@@ -22,11 +24,11 @@
 #include "debug/debug.h"
 #include "hand.h"
 #include "jail.h"
+#include "nursery.h"
 #include "seccomp.h"
 
 #define FD_CTL        3
 #define FD_KVM        4
-#define FD_LISTEN     5
 #define NOBODY        65534u
 #define STATUS_USAGE  2
 #define STATUS_FAILED 1
@@ -40,13 +42,13 @@
 #endif
 
 static const char usage[] =
-    "Usage: dormouse-vmm --vcpus N [--uid N] [--listen]\n"
+    "Usage: dormouse-vmm --nursery\n"
+    "       dormouse-vmm --vcpus N [--uid N]\n"
     "       dormouse-vmm --run --kernel IMAGE [options]\n"
     "       dormouse-vmm --restore IMAGE[,SESSION] [options]\n"
     "\n"
-    "The first form is an embryo: control socket on descriptor 3, /dev/kvm on\n"
-    "descriptor 4, with --listen a listening socket for later control on 5.\n"
-    "The others run one machine by hand.\n"
+    "The first form waits for orders to split off VMMs, the second is one: socket\n"
+    "on descriptor 3, /dev/kvm on 4. The others run one machine by hand.\n"
     "\n"
     "  --vcpus N             1 to 16 (default 1)\n"
     "  --kernel FILE         arm64 Image\n"
@@ -68,7 +70,7 @@ static const char usage[] =
     "1 other failure, 2 wrong arguments.\n";
 
 struct options {
-    bool by_hand, listen, no_jail, no_filter;
+    bool by_hand, nursery, no_jail, no_filter;
     uint64_t uid;
     struct hand_options hand;
     struct debug_options debug;
@@ -100,7 +102,7 @@ static const struct known {
     size_t field;
 } known[] = {
     {"run", 0, 0, offsetof(struct options, by_hand)},
-    {"listen", 0, 0, offsetof(struct options, listen)},
+    {"nursery", 0, 0, offsetof(struct options, nursery)},
     {"restore", 1, 0, offsetof(struct options, hand.restore)},
     {"layer", 1, 0, offsetof(struct options, hand.layer)},
     {"kernel", 1, 0, offsetof(struct options, hand.kernel)},
@@ -207,38 +209,55 @@ static int get_kvm(bool by_hand, struct err *e)
     return fd;
 }
 
+/* What all machines have in common; a nursery does it once. */
+static int prepare(const struct options *o, struct vm *vm, struct jail *jail, struct err *e)
+{
+    if (!o->by_hand)
+        jail_close_from(FD_KVM + 1);
+    int kvm_fd = get_kvm(o->by_hand, e);
+    int r = kvm_fd < 0 ? kvm_fd : vm_probe(vm, kvm_fd, e);
+    vcpu_handle_kicks();
+    jail->none = o->no_jail;
+    vm->seccomp = !o->no_jail && !o->no_filter;
+    if (r == 0)
+        r = jail_common(jail, e);
+    if (r == 0 && !o->no_jail)
+        r = seccomp_handler(e);
+    if (r == 0 && vm->seccomp)
+        r = seccomp_enter(SECCOMP_SETUP, e);
+    return r;
+}
+
 static int run(struct options *o, struct vm *vm, struct hand *hand, struct err *e)
 {
-    struct ctl_server *server = NULL;
-    int r, kvm_fd;
-    if (!o->by_hand) {
-        static const int keep[] = {FD_CTL, FD_KVM, FD_LISTEN};
-        jail_close_others(keep, o->listen ? 3 : 2);
-        r = ctl_server_new(&server, vm, FD_CTL, o->listen ? FD_LISTEN : -1, e);
-    } else {
-        r = hand_open(hand, e);
-    }
-    if (r < 0)
-        return r;
-    kvm_fd = get_kvm(o->by_hand, e);
-    if (kvm_fd < 0)
-        return kvm_fd;
-    vm->seccomp = !o->no_jail && !o->no_filter;
-    r = vm_create(vm, kvm_fd, o->by_hand ? hand->m.vcpus : o->hand.vcpus, e);
+    struct nursery_spawn s = {.uid = (uint32_t)o->uid};
+    struct jail jail;
+    int ctl = FD_CTL, listener = -1;
+    int r = o->by_hand ? hand_open(hand, e) : 0;
     if (r == 0)
         r = debug_open(vm, &o->debug, e);
-    if (r == 0 && !o->no_jail) {
-        struct jail jail = {.uid = (uint32_t)o->uid};
-        r = jail_enter(&jail, e);
-        if (r == 0)
-            r = seccomp_handler(e);
+    if (r == 0)
+        r = prepare(o, vm, &jail, e);
+    s.vcpus = o->by_hand ? hand->m.vcpus : o->hand.vcpus;
+    if (r == 0 && o->nursery) {
+        r = nursery_serve(FD_CTL, &s, &ctl, &listener, e);
+        if (r <= 0)
+            return r;
+        r = 0;
     }
+    if (r == 0)
+        r = jail_own(&jail, s.uid, &vm->pagemap_fd, e);
+    if (r == 0)
+        r = vm_create(vm, s.vcpus, e);
     if (r == 0)
         r = vm_start_threads(vm, e);
     if (r == 0 && vm->seccomp)
         r = seccomp_enter(SECCOMP_IO, e);
     if (r == 0)
-        r = server ? ctl_server_start(server, e) : hand_start(hand, e);
+        r = vm_wait_threads(vm, e);
+    debug_start(vm);
+    if (r == 0)
+        r = o->by_hand ? hand_start(hand, e) : ctl_server_start(vm, ctl, listener, e);
     if (r == 0)
         r = ring_run(vm->ring, e);
     return r;

@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * System call filters; see seccomp.h. The tables are the policy: a call that is
- * not in the thread's list ends the process with a line that names it.
+ * not in the thread's list ends the process with a line that names it. The first
+ * filter lets through all of them, the second takes away what a thread is not to do:
+ * the kernel tries each filter with every call's number when it is installed, but
+ * only with those that the filters before let through, so the first is the dear one,
+ * and a nursery installs it once for all its children.
  */
 #include "seccomp.h"
 
@@ -10,6 +14,7 @@
 #include <linux/if_tun.h>
 #include <signal.h>
 #include <stdint.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -19,12 +24,12 @@
 #include "kvm.h"
 
 static const uint32_t vcpu_ioctls[] = {
-    KVM_RUN, KVM_SET_VCPU_EVENTS, /* external abort for an access nobody can emulate */
+    KVM_RUN, KVM_IRQ_LINE, KVM_SET_VCPU_EVENTS, /* an access that nobody can emulate */
 };
 static const struct filter_rule vcpu_rules[] = {
     CALL(ioctl, "KVM_RUN", .arg = 1, .values = vcpu_ioctls, .nvalues = ARRAY_LEN(vcpu_ioctls)),
     CALL(futex, "locks of the machine and of devices"),
-    CALL(write, "eventfds (interrupts, kicks) and the console"),
+    CALL(write, "eventfds (kicks) and the console"),
     CALL(rt_sigreturn, "end of a kick"),
     CALL(clock_gettime, "the clock device, where the vDSO cannot"),
     CALL(exit_group, "end after a refused call"),
@@ -32,15 +37,14 @@ static const struct filter_rule vcpu_rules[] = {
 
 static const uint32_t io_ioctls[] = {
     KVM_SET_ONE_REG,
-    KVM_GET_ONE_REG,
     KVM_SET_DEVICE_ATTR,
+    KVM_GET_ONE_REG,
     KVM_GET_DEVICE_ATTR,
     KVM_GET_MP_STATE,
     KVM_SET_MP_STATE,
     KVM_GET_VCPU_EVENTS,
     KVM_SET_VCPU_EVENTS,
     KVM_SET_USER_MEMORY_REGION,
-    KVM_IRQFD,
     KVM_IOEVENTFD,
     KVM_IRQ_LINE,
     (uint32_t)PAGEMAP_SCAN,
@@ -66,7 +70,7 @@ static const struct filter_rule io_rules[] = {
     CALL(shutdown, "half-closed vsock streams"),
     CALL(accept4, "the control of a daemon that was started again"),
     CALL(socketpair, "a stream for each connection the guest opens"),
-    CALL(eventfd2, "interrupt lines and doorbells"),
+    CALL(eventfd2, "doorbells"),
     CALL(close, "descriptors of ended connections and failed orders"),
     CALL(fcntl, "access mode of what arrives"),
     CALL(fstat, "sizes of files that arrive"),
@@ -78,29 +82,79 @@ static const struct filter_rule io_rules[] = {
     CALL(madvise, "pages the guest gives back"),
     CALL(futex, "locks shared with vCPU threads"),
     CALL(tkill, "kicks vCPU threads"),
-    CALL(rt_sigprocmask, "around a kick"),
+    CALL(sched_yield, "to a vCPU that starts"),
     CALL(rt_sigreturn, "after a signal"),
     CALL(clock_gettime, "time, where the vDSO cannot"),
     CALL(getrandom, "snapshot ids, random device"),
     CALL(exit_group, "the end"),
 };
 
-static const struct list {
-    const struct filter_rule *rules;
-    unsigned n;
-} lists[] = {
-    [SECCOMP_VCPU] = {vcpu_rules, ARRAY_LEN(vcpu_rules)},
-    [SECCOMP_IO] = {io_rules, ARRAY_LEN(io_rules)},
+/* Made before the first guest instruction, and by nobody afterwards. */
+static const uint32_t setup_ioctls[] = {
+    KVM_CREATE_VM,
+    KVM_CREATE_VCPU,
+    KVM_GET_VCPU_MMAP_SIZE,
+    KVM_ARM_PREFERRED_TARGET,
+    KVM_ARM_VCPU_INIT,
+    KVM_ARM_VCPU_FINALIZE,
+    KVM_CREATE_DEVICE,
+    KVM_CHECK_EXTENSION,
+    KVM_ENABLE_CAP,
+    KVM_GET_REG_LIST,
+    KVM_RUN, /* the I/O thread's list lacks it */
+};
+static const struct filter_rule setup_rules[] = {
+    CALL(ioctl, "the parts of a machine", .arg = 1, .values = setup_ioctls,
+         .nvalues = ARRAY_LEN(setup_ioctls)),
+    CALL(clone3, "a nursery's children"),
+    CALL(clone, "vCPU threads"),
+    CALL(mprotect, "guard pages of their stacks"),
+    CALL(prctl, "their names; no dump"),
+    CALL(gettid, "their numbers"),
+    CALL(rt_sigprocmask, "while they are made"),
+    CALL(capset, "gives up capabilities"),
+    CALL(setresgid, "the machine's own user"),
+    CALL(setresuid, "the same"),
+    CALL(openat, "its own pagemap"),
+    CALL(landlock_restrict_self, "the fence"),
+    CALL(io_uring_setup, "the loop's ring"),
+    CALL(io_uring_register, "its restrictions"),
+    CALL(seccomp, "the second filter"),
 };
 
 unsigned seccomp_count(enum seccomp_kind kind)
 {
-    return lists[kind].n;
+    return kind == SECCOMP_VCPU ? ARRAY_LEN(vcpu_rules) : ARRAY_LEN(io_rules);
+}
+
+/* All of the tables: the vCPUs' calls are among those of the I/O thread. */
+static int enter_all(struct err *e)
+{
+    /* The most frequent first. */
+    uint32_t ioctls[ARRAY_LEN(vcpu_ioctls) + ARRAY_LEN(io_ioctls) + ARRAY_LEN(setup_ioctls)];
+    struct filter_rule all[ARRAY_LEN(io_rules) + ARRAY_LEN(setup_rules) - 1];
+    memcpy(ioctls, vcpu_ioctls, sizeof vcpu_ioctls);
+    memcpy(ioctls + ARRAY_LEN(vcpu_ioctls), io_ioctls, sizeof io_ioctls);
+    memcpy(ioctls + ARRAY_LEN(vcpu_ioctls) + ARRAY_LEN(io_ioctls), setup_ioctls,
+           sizeof setup_ioctls);
+    memcpy(all, io_rules, sizeof io_rules);
+    memcpy(all + ARRAY_LEN(io_rules), setup_rules + 1,
+           sizeof setup_rules - sizeof *setup_rules);
+    for (unsigned i = 0; i < ARRAY_LEN(io_rules); i++) {
+        if (all[i].nr == SYS_ioctl) {
+            all[i].values = ioctls;
+            all[i].nvalues = ARRAY_LEN(ioctls);
+        }
+    }
+    return filter_enter(all, ARRAY_LEN(all), e);
 }
 
 int seccomp_enter(enum seccomp_kind kind, struct err *e)
 {
-    return filter_enter(lists[kind].rules, lists[kind].n, e);
+    if (kind == SECCOMP_SETUP)
+        return enter_all(e);
+    return kind == SECCOMP_VCPU ? filter_narrow(vcpu_rules, ARRAY_LEN(vcpu_rules), true, e)
+                                : filter_narrow(setup_rules, ARRAY_LEN(setup_rules), false, e);
 }
 
 static void refused(int sig, siginfo_t *info, void *context)

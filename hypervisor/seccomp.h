@@ -5,7 +5,8 @@
 
 #include "base/err.h"
 
-enum seccomp_kind { SECCOMP_VCPU, SECCOMP_IO };
+/* SETUP comes first, then, when a machine is made, one of the others for each thread. */
+enum seccomp_kind { SECCOMP_VCPU, SECCOMP_IO, SECCOMP_SETUP };
 
 /* Filters the calling thread, for good. Needs no_new_privs. */
 int seccomp_enter(enum seccomp_kind kind, struct err *e);

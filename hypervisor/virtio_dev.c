@@ -337,7 +337,7 @@ int virtio_init(struct virtio *v, const struct virtio_ops *ops, const struct dev
     v->slot = slot;
     v->offered =
         features | VIRTIO_F(F_VERSION_1) | VIRTIO_F(F_EVENT_IDX) | VIRTIO_F(F_INDIRECT_DESC);
-    v->irq.eventfd = -1;
+    v->irq.fd = -1;
     v->later.done = later_done;
     v->timer.done = timer_done;
     for (unsigned i = 0; i < VIRTIO_QUEUES_MAX; i++)

@@ -7,13 +7,14 @@
 #include "vm.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <linux/mman.h>
+#include <sched.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "arm64_gic.h"
 #include "arm64_vcpu.h"
@@ -34,8 +35,60 @@ uint64_t vm_now_ns(void)
 
 static void vm_kicked(void *ctx);
 
-/* Pages of the program are touched now rather than when an order waits. */
-static void warm_up(void)
+static int make(struct vm *vm, unsigned nvcpus, struct err *e)
+{
+    vm->nvcpus = nvcpus;
+    vm->fd = vm->gic_fd = vm->image_fd = vm->layer_fd = -1;
+    int r = vm->fd = kvm_call(vm->kvm_fd, KVM_CREATE_VM, vm->type, e);
+    if (r >= 0 && !vm->run_len)
+        r = vcpu_probe(vm, e);
+    /* vCPUs before the GIC: a finished GIC admits no more. */
+    for (unsigned i = 0; i < nvcpus && r >= 0; i++)
+        r = vcpu_create(vm, i, e);
+    if (r >= 0)
+        r = gic_create(vm, e);
+    return r < 0 ? r : 0;
+}
+
+int vm_probe(struct vm *vm, int kvm_fd, struct err *e)
+{
+    vm->kvm_fd = kvm_fd;
+    int r = kvm_check(kvm_fd, &vm->type, e);
+    if (r == 0)
+        r = make(vm, 1, e);
+    if (r == 0)
+        r = regs_probe(&vm->regs, &vm->vcpus[0], e);
+    if (r == 0)
+        r = gic_probe(vm, e);
+    if (r < 0)
+        return r;
+    vm->nisv = kvm_cap(vm->fd, KVM_CAP_ARM_INJECT_EXT_DABT) > 0;
+    munmap(vm->vcpus[0].run, vm->run_len);
+    close(vm->vcpus[0].fd);
+    close(vm->gic_fd);
+    close(vm->fd);
+    return 0;
+}
+
+int vm_create(struct vm *vm, unsigned nvcpus, struct err *e)
+{
+    pthread_mutex_init(&vm->lock, NULL);
+    pthread_cond_init(&vm->cond, NULL);
+    int r = make(vm, nvcpus, e);
+    close(vm->kvm_fd);
+    vm->kvm_fd = -1;
+    if (r < 0)
+        return r;
+    /* Without it (or if it fails), such an access ends the machine instead. */
+    if (vm->nisv)
+        kvm_enable_cap(vm->fd, KVM_CAP_ARM_NISV_TO_USER, NULL);
+    r = ring_open(&vm->ring, RING_ENTRIES, e);
+    if (r == 0)
+        ring_on_kick(vm->ring, vm_kicked, vm);
+    return r;
+}
+
+void vm_warm(struct vm *vm)
 {
     extern char __executable_start[], etext[], __data_start[], end[];
     uintptr_t from = align_down((uintptr_t)__executable_start, 4096);
@@ -44,44 +97,28 @@ static void warm_up(void)
     madvise((void *)from, text - from, MADV_POPULATE_READ);
     madvise((void *)align_down((uintptr_t)__data_start, 4096),
             to - align_down((uintptr_t)__data_start, 4096), MADV_POPULATE_WRITE);
-}
-
-int vm_create(struct vm *vm, int kvm_fd, unsigned nvcpus, struct err *e)
-{
-    vm->kvm_fd = kvm_fd;
-    vm->nvcpus = nvcpus;
-    vm->fd = vm->gic_fd = vm->image_fd = vm->layer_fd = -1;
-    pthread_mutex_init(&vm->lock, NULL);
-    pthread_cond_init(&vm->cond, NULL);
-    vm->pagemap_fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-    int r = kvm_check(kvm_fd, e);
-    if (r == 0)
-        r = kvm_create_vm(kvm_fd, &vm->fd, e);
-    /* vCPUs before the GIC: a finished GIC admits no more. */
-    for (unsigned i = 0; i < nvcpus && r == 0; i++)
-        r = vcpu_create(vm, i, e);
-    if (r == 0)
-        r = gic_create(vm, e);
-    if (r == 0)
-        r = regs_probe(&vm->regs, &vm->vcpus[0], e);
-    if (r == 0)
-        r = gic_probe(vm, e);
-    if (r < 0)
-        return r;
-    /* Without it (or if it fails), such an access ends the machine instead. */
-    if (kvm_cap(vm->fd, KVM_CAP_ARM_INJECT_EXT_DABT) > 0)
-        kvm_enable_cap(vm->fd, KVM_CAP_ARM_NISV_TO_USER, NULL);
-    warm_up();
-    r = ring_open(&vm->ring, RING_ENTRIES, e);
-    if (r == 0)
-        ring_on_kick(vm->ring, vm_kicked, vm);
-    return r;
+    gic_prime(vm);
 }
 
 int vm_start_threads(struct vm *vm, struct err *e)
 {
     for (unsigned i = 0; i < vm->nvcpus; i++) {
         int r = vcpu_start_thread(&vm->vcpus[i], e);
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+int vm_wait_threads(struct vm *vm, struct err *e)
+{
+    for (int r = 0; r == 0;) {
+        pthread_mutex_lock(&vm->lock);
+        bool parked = vm->nparked == vm->nvcpus;
+        pthread_mutex_unlock(&vm->lock);
+        if (parked)
+            return 0;
+        r = ring_turn(vm->ring, true, e); /* the last one kicks */
         if (r < 0)
             return r;
     }
@@ -192,8 +229,9 @@ static void let_go(struct vm *vm)
 {
     pthread_mutex_lock(&vm->lock);
     vm->go = vm->end.reason == 0;
-    pthread_cond_broadcast(&vm->cond);
     pthread_mutex_unlock(&vm->lock);
+    pthread_cond_broadcast(&vm->cond); /* those who wake find the lock free, … */
+    sched_yield();                     /* … and, if they share it, the processor */
 }
 
 static int start_devs(struct vm *vm, bool quiet, struct err *e)

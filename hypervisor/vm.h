@@ -8,6 +8,7 @@
 #ifndef DORMOUSE_VM_H
 #define DORMOUSE_VM_H
 
+#include <linux/kvm.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -39,8 +40,7 @@ struct vcpu {
     unsigned index;
     int fd;
     struct kvm_run *run;
-    size_t run_len;
-    pthread_t thread;
+    pid_t tid;
     _Atomic uint64_t exits, mmio;
 };
 
@@ -51,8 +51,14 @@ struct vm {
     unsigned nvcpus;
     bool seccomp; /* threads enter their filters */
     struct vcpu vcpus[CTL_VCPUS_MAX];
+    /* Learnt by vm_probe(), and the same for every machine on this host. */
+    unsigned long type; /* for KVM_CREATE_VM */
+    struct kvm_vcpu_init init;
+    size_t run_len;
+    bool nisv;            /* accesses that nobody can emulate are reported */
     struct regs regs;     /* what a fresh vCPU holds */
     struct buf gic_fresh; /* and a fresh GIC, where that is not zero: words as in a snapshot */
+    bool primed;          /* see gic_prime() */
 
     struct guest_mem mem;
     struct bus bus;
@@ -92,10 +98,17 @@ struct vm {
     } end;
 };
 
-/* Makes VM, vCPUs, GIC and ring. vm is zeroed by the caller. */
-int vm_create(struct vm *vm, int kvm_fd, unsigned nvcpus, struct err *e);
+/* Looks at what a machine of this host is, and keeps nothing open but kvm_fd. vm is zeroed by
+ * the caller. */
+int vm_probe(struct vm *vm, int kvm_fd, struct err *e);
+/* Makes VM, vCPUs, GIC and ring; closes kvm_fd. */
+int vm_create(struct vm *vm, unsigned nvcpus, struct err *e);
+/* An embryo's work while nobody wants it: what the first order would have to do. */
+void vm_warm(struct vm *vm);
 /* Starts the vCPU threads; they wait. After the jail, before the I/O thread's filter. */
 int vm_start_threads(struct vm *vm, struct err *e);
+/* Until all of them wait, filtered. */
+int vm_wait_threads(struct vm *vm, struct err *e);
 
 /* Anonymous memory for a cold boot. */
 int vm_map_anonymous(struct vm *vm, uint64_t size, struct err *e);

@@ -45,9 +45,9 @@ static void phase_done(struct vm *vm, enum phase phase, uint64_t *since)
 
 static int check_host(struct vm *vm, const struct snap_info *s, struct err *e)
 {
-    struct host_facts facts;
-    regs_facts(&vm->regs, &facts);
-    const struct snap_host host = {.gic = vm->gic, .midr = facts.midr, .cntfrq = facts.cntfrq};
+    const struct host_facts *facts = &vm->regs.facts;
+    const struct snap_host host = {
+        .gic = vm->gic, .midr = facts->midr, .cntfrq = facts->cntfrq};
     return snap_check_host(s, &host, e);
 }
 

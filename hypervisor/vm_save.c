@@ -143,21 +143,19 @@ static int find_candidates(struct vm *vm, const struct base *base, bool full,
 
 static void fill_info(struct vm *vm, struct snap_info *info)
 {
-    struct host_facts facts;
-    regs_facts(&vm->regs, &facts);
+    const struct host_facts *facts = &vm->regs.facts;
     info->mem_base = MEM_BASE;
     info->mem_bytes = vm->mem.size;
     info->vcpus = vm->nvcpus;
     info->gic = vm->gic;
-    info->midr = facts.midr;
-    info->cntfrq = facts.cntfrq;
-    info->fingerprint = facts.fingerprint;
+    info->midr = facts->midr;
+    info->cntfrq = facts->cntfrq;
+    info->fingerprint = facts->fingerprint;
 }
 
 int machine_save_layer(struct vm *vm, int fd, const struct ctl_layer *order, struct err *e)
 {
-    struct host_facts facts;
-    struct layer_info l = {.kernel = order->kernel};
+    struct layer_info l = {.kernel = order->kernel, .midr = vm->regs.facts.midr};
     if (vm->state != VM_PAUSED)
         return err_set(e, EBUSY, "only a paused machine can be saved");
     l.is.off = order->gpa - MEM_BASE;
@@ -165,8 +163,6 @@ int machine_save_layer(struct vm *vm, int fd, const struct ctl_layer *order, str
     if (order->gpa < MEM_BASE || !snap_layer_ok(&l.is, vm->mem.size))
         return err_set(e, EINVAL, "a layer of %llu bytes at 0x%llx is not in memory",
                        (unsigned long long)order->len, (unsigned long long)order->gpa);
-    regs_facts(&vm->regs, &facts);
-    l.midr = facts.midr;
     return layer_write(&snap_io_host, fd, &l, vm->mem.host, e);
 }
 

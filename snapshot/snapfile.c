@@ -292,15 +292,16 @@ static int open_parts(struct snap_file *f, int fd, void *scratch, struct err *e)
         f->state = f->head = p;
     }
     f->state_len = state->len;
+    r = check_crc(state, f->state, e);
+    if (r == 0)
+        r = dr_check(f->state, f->state_len, e);
+    if (r < 0 || (scratch && (f->info.flags & SNAP_FULL)))
+        return r; /* its pages lie where their numbers say: the index is for saving over it */
     r = read_section(fd, index, &f->index, e);
     if (r < 0)
         return r;
     f->nruns = index->len / SNAP_RUN_BYTES;
-    r = check_crc(state, f->state, e);
-    if (r == 0)
-        r = check_crc(index, f->index, e);
-    if (r == 0)
-        r = dr_check(f->state, f->state_len, e);
+    r = check_crc(index, f->index, e);
     if (r == 0)
         r = snap_check_index(&f->info, f->index, index->len, e);
     if (r == 0)

@@ -33,6 +33,10 @@ emulator_args() {
     EMULATOR_CMDLINE+=" rodata=on lsm=landlock cryptomgr.notests nokaslr"
     EMULATOR_CMDLINE+=" initcall_blacklist=load_system_certificate_list,crypto_kdf108_init"
     EMULATOR_CMDLINE+=",init_encrypted,jent_mod_init"
+    # KVM makes some 40 files in debugfs for each machine, which nobody reads: two thirds of the
+    # time that making a machine takes. Without accounts of kernel memory a control group can go
+    # while the kernel still frees what was charged to it.
+    EMULATOR_CMDLINE+=" debugfs=off cgroup.memory=nokmem"
     EMULATOR=("$QEMU" -nodefaults -no-user-config -display none -no-reboot
         -M "virt,virtualization=on,gic-version=$GIC"
         -cpu neoverse-n1 -m "${HOST_MEM:-8G}")

@@ -21,6 +21,7 @@
 
 #define FILTER_MAX 640u
 #define NEAR_RULES 40u
+#define TO_LISTED  255u
 
 struct filter {
     struct sock_filter ins[FILTER_MAX];
@@ -38,13 +39,17 @@ static void ret(struct filter *f, uint32_t action)
     emit(f, BPF_RET | BPF_K, action, 0, 0);
 }
 
+static void load_arg(struct filter *f, unsigned arg)
+{
+    emit(f, BPF_LD | BPF_W | BPF_ABS, /* the low half: little-endian */
+         (uint32_t)(offsetof(struct seccomp_data, args) + arg * sizeof(uint64_t)), 0, 0);
+}
+
 /* What follows when the call is rule's: most are allowed, some depend on an argument. */
 static void one_rule(struct filter *f, const struct filter_rule *rule)
 {
-    if (rule->nvalues || rule->with || rule->without) /* the low half: little-endian */
-        emit(f, BPF_LD | BPF_W | BPF_ABS,
-             (uint32_t)(offsetof(struct seccomp_data, args) + rule->arg * sizeof(uint64_t)), 0,
-             0);
+    if (rule->nvalues || rule->with || rule->without)
+        load_arg(f, rule->arg);
     if (rule->error) {
         ret(f, SECCOMP_RET_ERRNO | ((uint32_t)rule->error & SECCOMP_RET_DATA));
     } else if (rule->nvalues) {
@@ -96,6 +101,16 @@ static int by_number(const void *a, const void *b)
     return ((const struct filter_rule *)a)->nr - ((const struct filter_rule *)b)->nr;
 }
 
+static int install(const struct filter *f, struct err *e)
+{
+    struct sock_fprog prog = {.len = f->n, .filter = (struct sock_filter *)(uintptr_t)f->ins};
+    if (f->n == FILTER_MAX)
+        return err_set(e, E2BIG, "the system call filter is too long");
+    if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &prog) < 0)
+        return err_sys(e, errno, "install the system call filter");
+    return 0;
+}
+
 int filter_enter(const struct filter_rule *rules, unsigned n, struct err *e)
 {
     struct filter_rule sorted[FILTER_RULES_MAX];
@@ -113,12 +128,40 @@ int filter_enter(const struct filter_rule *rules, unsigned n, struct err *e)
     ret(&f, SECCOMP_RET_KILL_PROCESS);
     emit(&f, BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr), 0, 0);
     search(&f, sorted, n);
-    if (f.n == FILTER_MAX)
-        return err_set(e, E2BIG, "the system call filter is too long");
-    struct sock_fprog prog = {.len = f.n, .filter = f.ins};
-    if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &prog) < 0)
-        return err_sys(e, errno, "install the system call filter");
-    return 0;
+    return install(&f, e);
+}
+
+/* Calls with values first, then one comparison for each of the others. Jumps to the verdicts
+ * get their distance at the end. */
+int filter_narrow(const struct filter_rule *rules, unsigned n, bool keep, struct err *e)
+{
+    struct filter f = {.n = 0};
+    const uint32_t listed = keep ? SECCOMP_RET_ALLOW : SECCOMP_RET_TRAP;
+    const uint32_t other = keep ? SECCOMP_RET_TRAP : SECCOMP_RET_ALLOW;
+    emit(&f, BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr), 0, 0);
+    for (unsigned i = 0; i < n; i++) {
+        if (!rules[i].nvalues)
+            continue;
+        emit(&f, BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)rules[i].nr, 0,
+             (uint8_t)(rules[i].nvalues + 2));
+        load_arg(&f, rules[i].arg);
+        for (unsigned k = 0; k < rules[i].nvalues; k++)
+            emit(&f, BPF_JMP | BPF_JEQ | BPF_K, rules[i].values[k], TO_LISTED, 0);
+        ret(&f, other);
+    }
+    for (unsigned i = 0; i < n; i++) {
+        if (!rules[i].nvalues)
+            emit(&f, BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)rules[i].nr, TO_LISTED, 0);
+    }
+    ret(&f, other);
+    for (unsigned i = 0; i < f.n; i++) {
+        if (f.ins[i].jt == TO_LISTED)
+            f.ins[i].jt = (uint8_t)(f.n - i - 1);
+    }
+    ret(&f, listed);
+    if (f.n >= TO_LISTED)
+        f.n = FILTER_MAX;
+    return install(&f, e);
 }
 
 void filter_refused(const char *program, const siginfo_t *info)

@@ -9,6 +9,7 @@
 #define DORMOUSE_BASE_FILTER_H
 
 #include <signal.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "err.h"
@@ -35,6 +36,10 @@ struct filter_rule {
 
 /* Filters the calling thread and those it starts, for good. Needs no_new_privs. */
 int filter_enter(const struct filter_rule *rules, unsigned n, struct err *e);
+/* Of what an earlier filter lets through, only these calls (`keep`), or all but these. Short,
+ * so that it costs little to install. Rules may have values; the first one is the dearest to
+ * check. */
+int filter_narrow(const struct filter_rule *rules, unsigned n, bool keep, struct err *e);
 /* For a handler of SIGSYS: one line on stderr that names the call, then the process ends with
  * status 128 + SIGSYS. */
 _Noreturn void filter_refused(const char *program, const siginfo_t *info);

@@ -15,6 +15,12 @@ int debug_open(struct vm *vm, const struct debug_options *o, struct err *e)
     return r;
 }
 
+void debug_start(struct vm *vm)
+{
+    if (vm->gdb)
+        gdb_start(vm->gdb);
+}
+
 bool debug_exit(struct vcpu *v)
 {
     trace_cpu(v->index);

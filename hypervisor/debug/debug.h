@@ -27,8 +27,10 @@ struct debug_options {
     "  --trace FILE          device accesses, notifications and interrupts\n"   \
     "  --no-filter           the jail without the system call filter\n"
 
-/* After vm_create(), before the jail. */
+/* Before the jail. */
 int debug_open(struct vm *vm, const struct debug_options *o, struct err *e);
+/* After vm_create(). */
+void debug_start(struct vm *vm);
 /* A vCPU thread: KVM_RUN returned. True: that was for the debugger. */
 bool debug_exit(struct vcpu *v);
 /* vm->lock is held: stays parked though the machine runs. */
@@ -48,6 +50,10 @@ static inline int debug_open(struct vm *vm, const struct debug_options *o, struc
     (void)o;
     (void)e;
     return 0;
+}
+static inline void debug_start(struct vm *vm)
+{
+    (void)vm;
 }
 static inline bool debug_exit(struct vcpu *v)
 {

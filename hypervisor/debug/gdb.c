@@ -298,8 +298,12 @@ int gdb_open(struct gdb **ret, struct vm *vm, const char *where, struct err *e)
         bind(g->listen_fd, (struct sockaddr *)&addr, addr_len) < 0 ||
         listen(g->listen_fd, 1) < 0)
         return err_sys(e, errno, "listen for a debugger at '%s'", where);
-    ring_poll(vm->ring, &g->listening, g->listen_fd, POLLIN);
     log_info("gdb: waiting for a debugger at %s", where);
     *ret = TAKE_PTR(g);
     return 0;
+}
+
+void gdb_start(struct gdb *g)
+{
+    ring_poll(g->vm->ring, &g->listening, g->listen_fd, POLLIN);
 }

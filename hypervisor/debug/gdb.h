@@ -37,6 +37,7 @@ struct gdb {
 /* `where`: PORT (of 127.0.0.1), ADDRESS:PORT, or the path of a socket; with ",wait" behind it
  * the machine does not begin before a debugger says so. Before the jail, after vm_create(). */
 int gdb_open(struct gdb **ret, struct vm *vm, const char *where, struct err *e);
+void gdb_start(struct gdb *g); /* once the ring is there */
 /* A vCPU thread left KVM_RUN for the debugger. */
 void gdb_vcpu_exit(struct gdb *g, struct vcpu *v);
 /* I/O thread: something may have happened. */

@@ -13,8 +13,9 @@
 #include "bench.h"
 
 #define MEM     (128ull << 20)
-#define COUNTED 5    /* restores whose system calls are counted */
-#define IDLE_US 1500 /* then a dozing guest has printed its dot and sleeps again */
+#define POOL_US 20000 /* so long a process is at least in the pool before somebody wants it */
+#define COUNTED 5     /* restores whose system calls are counted */
+#define IDLE_US 1500  /* then a dozing guest has printed its dot and sleeps again */
 
 static const struct spec full_spec = {
     .vcpus = 1, .mem = MEM, .disk = true, .net = true, .vsock = true};
@@ -212,7 +213,7 @@ const char *const mode_names[MODES] = {"unpooled", "pooled"};
 bool pooled(const struct target *t, struct inst *in, const struct spec *s)
 {
     bool ok = t->embryo(in, s);
-    usleep(IDLE_US);
+    usleep(POOL_US);
     return ok;
 }
 

@@ -18,6 +18,7 @@
 
 #define LIMIT_MS 120000
 #define CGROUP   "/sys/fs/cgroup/bench"
+#define VMM_UID  64000u
 
 static struct spawn_host host;
 static int cgroup = -1;
@@ -28,8 +29,11 @@ bool dormouse_open(void)
     mkdir(CGROUP, 0755);
     cgroup = open(CGROUP, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     host = (struct spawn_host){.vmm_path = setup.vmm,
+                               .nursery = -1,
                                .kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC),
                                .null = open("/dev/null", O_RDWR | O_CLOEXEC)};
+    spawn_renew(&host);
+    usleep(20000); /* as in the daemon, it is there before anybody wants a machine */
     return cgroup >= 0 && host.kvm >= 0 && host.null >= 0;
 }
 
@@ -49,7 +53,7 @@ static bool embryo(struct inst *in, const struct spec *s)
     if (msg_pair(pair, &e) < 0)
         return false;
     in->ctl = pair[0];
-    int r = spawn_vmm(&host, 0, s->vcpus, pair[1], -1, cgroup, &in->pid, &in->pidfd, &e);
+    int r = spawn_vmm(&host, VMM_UID, s->vcpus, pair[1], -1, cgroup, &in->pid, &in->pidfd, &e);
     close(pair[1]);
     if (r < 0 || !receive(in) || msg.type != CTL_READY) {
         complain("dormouse-vmm does not start: %s", e.msg);
@@ -189,7 +193,11 @@ static bool stop(struct inst *in)
     bool ok = order(in, CTL_STOP, NULL, 0, NULL, 0);
     if (!ok)
         spawn_kill(in->pidfd);
-    return reap(in) && ok;
+    ok = reap(in) && ok;
+    spawn_renew(&host);
+    if (host.born == 0)
+        usleep(20000);
+    return ok;
 }
 
 static void phases(struct inst *in, uint64_t ret[8])

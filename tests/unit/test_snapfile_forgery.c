@@ -256,13 +256,16 @@ static void one_round(struct sample_rng *r, struct victim *v, bool right, struct
     corrupt(r, v, &len);
     if (right)
         correct(v);
-    bool changed = len != v->len || memcmp(v->now, v->good, parts_len(v)) != 0;
+    /* Who restores an image in a hurry does not look at its index. */
+    bool hurry = sample_random(r) % 2, image = v->info.flags & SNAP_FULL;
+    size_t seen = hurry && image ? SNAP_PAGE + v->state_len : parts_len(v);
+    bool changed = len != v->len || memcmp(v->now, v->good, seen) != 0;
     victim_put(v, v->now);
     if (ftruncate(v->fd, (off_t)len) < 0)
         abort();
-    int res = snap_open(&f, v->fd, sample_random(r) % 2 ? scratch : NULL, &e);
+    int res = snap_open(&f, v->fd, hurry ? scratch : NULL, &e);
     if (res == 0) {
-        const char *wrong = walk_file(&f, len);
+        const char *wrong = hurry && image ? NULL : walk_file(&f, len);
         if (wrong) {
             printf("# accepted, but %s\n", wrong);
             t->unsound++;

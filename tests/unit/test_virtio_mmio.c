@@ -87,7 +87,7 @@ static void begin(void)
 static bool interrupted(void)
 {
     uint64_t n;
-    return read(dev->v.irq.eventfd, &n, sizeof n) == sizeof n;
+    return read(dev->v.irq.fd, &n, sizeof n) == sizeof n;
 }
 
 static uint16_t offer(unsigned q)

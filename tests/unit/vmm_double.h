@@ -37,23 +37,23 @@ int irq_open(struct irq *irq, int vm_fd, unsigned spi, struct err *e)
 {
     (void)vm_fd;
     (void)e;
-    irq->eventfd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    irq->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     irq->spi = spi;
-    return irq->eventfd < 0 ? -errno : 0;
+    return irq->fd < 0 ? -errno : 0;
 }
 
 void irq_raise(struct irq *irq)
 {
     uint64_t one = 1;
-    if (write(irq->eventfd, &one, sizeof one) < 0)
+    if (write(irq->fd, &one, sizeof one) < 0)
         abort();
 }
 
 void irq_close(struct irq *irq)
 {
-    if (irq->eventfd >= 0)
-        close(irq->eventfd);
-    irq->eventfd = -1;
+    if (irq->fd >= 0)
+        close(irq->fd);
+    irq->fd = -1;
 }
 
 int doorbell_open(int vm_fd, uint64_t gpa, uint32_t val, int *ret_fd, struct err *e)
