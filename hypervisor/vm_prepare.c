@@ -177,14 +177,12 @@ static int prepare(struct vm *vm, const struct ctl_machine *m, struct machine_fd
 {
     struct prepared *p = vm->prepared;
     AUTO_FREE uint8_t *space = NULL;
-    struct host_facts facts;
     struct workset w;
     int r = snap_open(&p->image, fds->snapshots[0], vm->scratch[0], e);
     if (r == 0)
         r = machine_check_image(vm, m, &p->image.info, e);
     /* KVM lets some registers be set only before a vCPU has run. */
-    regs_facts(&vm->regs, &facts);
-    if (r == 0 && facts.fingerprint != p->image.info.fingerprint)
+    if (r == 0 && vm->regs.facts.fingerprint != p->image.info.fingerprint)
         r = err_set(e, ENOTSUP, "the image was made with other CPU features or another kernel");
     if (r == 0)
         r = memory_map(&p->image, fds->snapshots[0], fds->layer, &vm->mem.host, e);
