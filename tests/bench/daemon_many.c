@@ -72,14 +72,19 @@ void daemon_create(struct bench *b)
 
 /* ---- clones of an application ---- */
 
-/* Guest memory is a power of two, from what an image may ask for at least. */
-static bool usage_of(pid_t pid, struct usage *ret)
+/* Guest memory is a power of two, from what an image may ask for at least; once it is known it
+ * is that of all, and looking takes long. */
+static bool usage_of(pid_t pid, uint64_t *mem, struct usage *ret)
 {
-    for (uint64_t mem = 128ull << 20; mem <= 32ull << 30; mem *= 2) {
-        if (proc_usage(pid, mem, ret))
+    if (*mem)
+        return proc_usage(pid, *mem, ret); /* an embryo has no guest yet */
+    for (uint64_t size = 128ull << 20; size <= 32ull << 30; size *= 2) {
+        if (proc_usage(pid, size, ret)) {
+            *mem = size;
             return true;
+        }
     }
-    return false; /* an embryo has no guest yet */
+    return false;
 }
 
 static void note_clones(unsigned n, uint64_t ns)
@@ -87,10 +92,11 @@ static void note_clones(unsigned n, uint64_t ns)
     static pid_t pids[1024];
     char params[64];
     double pss = 0, vmm = 0, wrote = 0, count = 0;
+    uint64_t mem = 0;
     unsigned all = pids_of("dormouse-vmm", pids, ARRAY_LEN(pids));
     for (unsigned i = 0; i < all; i++) {
         struct usage u;
-        if (!usage_of(pids[i], &u))
+        if (!usage_of(pids[i], &mem, &u))
             continue;
         count++;
         pss += (double)(u.guest_pss + u.vmm_pss);
