@@ -75,10 +75,10 @@ int cgroup_make(int root, uint32_t slot, uint64_t mem_bytes, uint32_t cpu_percen
         r = put(fd, "pids.max", e, "%d", PIDS_MAX);
     if (r == 0 && cpu_percent)
         r = put(fd, "cpu.max", e, "%llu 100000", (unsigned long long)cpu_percent * 1000);
-    if (r < 0) {
-        unlinkat(root, name, AT_REMOVEDIR);
+    else if (r == 0)
+        r = put(fd, "cpu.max", e, "max 100000");
+    if (r < 0)
         return r;
-    }
     *ret_fd = take_fd(&fd);
     return 0;
 }

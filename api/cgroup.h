@@ -13,7 +13,9 @@
 
 /* Makes the group "dormouse" with its controllers; returns a descriptor of it. */
 int cgroup_open(int *ret_fd, struct err *e);
-/* Makes "vm<slot>" with limits; the descriptor is for CLONE_INTO_CGROUP. */
+/* Makes "vm<slot>" with limits, or takes the one a machine before it had: groups stay until the
+ * daemon ends, as making and removing them is dear, and has had the kernel stumble over what
+ * was still charged to one that went. The descriptor is for CLONE_INTO_CGROUP. */
 int cgroup_make(int root, uint32_t slot, uint64_t mem_bytes, uint32_t cpu_percent, int *ret_fd,
                 struct err *e);
 /* -EBUSY while a process is in it; a group that is not there is no error. */

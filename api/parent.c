@@ -75,7 +75,6 @@ static int do_spawn(struct parent *p, int sock, struct err *e)
         r = spawn_vmm(&p->host, PARENT_VMM_UID + s->slot, s->vcpus, p->msg.fds[0], listener,
                       group, &pid, &pidfd, &why);
     if (r < 0) {
-        cgroup_remove(p->cgroup, s->slot);
         adopt_forget(p, s->slot);
         log_err(LOG_WARN, &why, "start a microVM process");
         answer_fail(sock, p->msg.id, &why);
@@ -121,9 +120,6 @@ static void slot_free(struct parent *p, int sock, uint32_t n)
 {
     struct slot *s = &p->slots[n];
     adopt_forget(p, n);
-    int r = cgroup_remove(p->cgroup, n);
-    if (r < 0)
-        log_warn("the control group of slot %u stays for now: %s", n, strerror(-r));
     if (s->pidfd >= 0)
         close(s->pidfd);
     if (s->release_id && sock >= 0)
@@ -450,6 +446,8 @@ int parent_supervise(const struct parent_config *c, int (*role)(void *ctx, int s
         pause_ms = MIN(pause_ms * 2, PAUSE_MAX);
     }
     end_all(p);
+    for (uint32_t n = 0; n < PRIV_SLOTS; n++)
+        cgroup_remove(p->cgroup, n);
     parent_close(p);
     return 0;
 }

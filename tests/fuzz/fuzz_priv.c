@@ -15,7 +15,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 #define MAGIC 0x444d5331u
 
 static struct {
-    bool live[PRIV_SLOTS], tap[PRIV_SLOTS], group[PRIV_SLOTS];
+    bool live[PRIV_SLOTS], tap[PRIV_SLOTS];
 } host;
 
 /* ---- the host, faked ---- */
@@ -78,7 +78,6 @@ int cgroup_make(int top, uint32_t slot, uint64_t mem_bytes, uint32_t cpu_percent
     in_range(slot);
     if (mem_bytes == 0 || mem_bytes > MEM_MAX || cpu_percent > CPU_MAX)
         abort();
-    host.group[slot] = true;
     *ret = null_fd();
     return 0;
 }
@@ -87,7 +86,6 @@ int cgroup_remove(int top, uint32_t slot)
 {
     (void)top;
     in_range(slot);
-    host.group[slot] = host.live[slot] = host.tap[slot] = false;
     return 0;
 }
 
@@ -128,6 +126,7 @@ void adopt_forget(struct parent *p, uint32_t slot)
 {
     (void)p;
     in_range(slot);
+    host.live[slot] = host.tap[slot] = false;
 }
 
 void adopt_on_ends(struct parent *p, int sock)
