@@ -387,7 +387,8 @@ $(B)/vm/confine_drive: $(call objects,glibc,tests/vm/confine_drive.c api/confine
 	@mkdir -p $(@D)
 	$(Q)$(CC_glibc) -static-pie $(LINK) -o $@ $^
 # The daemon under faults, with the command line tool's client in it.
-$(B)/vm/fault_drive: $(call objects,glibc,$(patsubst %,tests/vm/fault_%.c,cases drive host load many) \
+$(B)/vm/fault_drive: $(call objects,glibc,tests/vm/fault_cases.c tests/vm/fault_drive.c \
+		tests/vm/fault_host.c tests/vm/fault_load.c tests/vm/fault_many.c \
 		$(filter-out tools/cli/main.c,$(CLI_SRC)))
 	$(call say,LINK,"$(@F) (runs on arm64)")
 	@mkdir -p $(@D)
