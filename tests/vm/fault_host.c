@@ -267,18 +267,18 @@ static unsigned lines_of(const char *path)
 static unsigned leftovers(unsigned vms, bool tell)
 {
     static unsigned mounts;
-    unsigned bad = 0;
+    unsigned bad = 0, nursery = daemon_main > 0; /* a process and its namespaces */
     struct {
         unsigned n, max;
         const char *what;
     } found[] = {
-        {each_process("dormouse-vmm", tell && vms == 0), vms, "microVM processes"},
+        {each_process("dormouse-vmm", tell && vms == 0), vms + nursery, "microVM processes"},
         {count_names("/sys/fs/cgroup/dormouse", "vm", "control group", tell && vms == 0), vms,
          "control groups"},
         {count_names("/sys/class/net", "dm", "network device", tell && vms == 0), vms,
          "network devices"},
         {count_names(RUN_DIR "/vm", "", "socket", tell && vms == 0), vms, "sockets"},
-        {namespaces(), vms, "network namespaces"},
+        {namespaces(), vms + nursery, "network namespaces"},
     };
     for (size_t i = 0; i < ARRAY_LEN(found); i++) {
         if (found[i].n > found[i].max) {
