@@ -25,7 +25,8 @@ CROSS := $(if $(filter aarch64,$(shell uname -m)),,aarch64-linux-gnu-)
 
 BASE := buf crc32c err fd filter linelog log msg
 
-SNAPSHOT := devstate io memscan overlay snapcheck snapdelta snapfile snaplayer snapstate snapwrite workset
+SNAPSHOT := devstate io memscan overlay overmerge snapcheck snapdelta snapfile snaplayer snapstate \
+	snapwrite workset
 
 VMM :=  \
 	arm64_boot arm64_fdt arm64_gic arm64_regs arm64_vcpu bus ctl_server dev_rtc \
@@ -40,14 +41,18 @@ INIT :=  \
 	logs loop main net netlink proc req restore sandbox session sockdiag text users util zip
 
 API :=  \
-	api applog arn artifacts artifacts_read artifacts_uploads artifacts_write auth build_vm buildlog ca cgroup \
-	config config_json confine confine_calls conn digest dockerfile dockerfile_words durable edge \
-	edge_head edge_pump events exchange fleet fleet_addr fleet_adopt fleet_build fleet_guest fleet_host fleet_idle fleet_image \
-	fleet_info fleet_io fleet_jobs fleet_open fleet_room fleet_run fleet_stream fleet_table front fsm guest_link guest_talk http1 http1_write \
-	jsonw keys layers mbed metrics netlink nft op ops_connector ops_exec ops_ext ops_file ops_image ops_key ops_managed ops_microvm ops_run ops_tag \
-	ops_token ops_update ops_version ops_watch page parent parent_adopt parent_spawn pool reconcile role route s3 s3_body \
-	s3_chunked s3_list s3_multi s3_object s3_uploads s3_xml seal server shapes sigv4 sigv4_canon sigv4_sign \
-	siphash snapfiles store_image store_misc store_schema store_sqlite store_vm throttle tls token urlenc uuid validate vmm zip
+	api applog arn artifacts artifacts_read artifacts_uploads artifacts_write auth build_vm \
+	buildlog ca cgroup config config_json confine confine_calls conn cpfiles digest dockerfile \
+	dockerfile_words durable edge edge_head edge_pump events exchange fleet fleet_addr fleet_adopt \
+	fleet_bound fleet_build fleet_checkpoint fleet_disk fleet_fork fleet_guest fleet_host \
+	fleet_idle fleet_image fleet_info fleet_io fleet_jobs fleet_open fleet_rollback fleet_room \
+	fleet_run fleet_stream fleet_table fleet_take front fsm guest_link guest_talk http1 http1_write \
+	jsonw keys layers mbed metrics netlink nft op ops_checkpoint ops_connector ops_exec ops_ext \
+	ops_file ops_fork ops_image ops_key ops_managed ops_microvm ops_run ops_tag ops_token \
+	ops_update ops_version ops_watch page parent parent_adopt parent_spawn pool reconcile role \
+	route s3 s3_body s3_chunked s3_list s3_multi s3_object s3_uploads s3_xml seal server shapes \
+	sigv4 sigv4_canon sigv4_sign siphash snapfiles store_checkpoint store_image store_misc \
+	store_schema store_sqlite store_vm throttle tls token urlenc uuid validate vmm zip
 
 BASE_SRC := $(BASE:%=hypervisor/base/%.c)
 SNAPSHOT_SRC := $(SNAPSHOT:%=snapshot/%.c)
@@ -59,7 +64,8 @@ INIT_SRC := $(INIT:%=guest/%.c)
 API_SRC := $(BASE_SRC) $(SNAPSHOT_SRC) $(API:%=api/%.c)
 # The command line tool, and what it shares with the daemon.
 CLI :=  \
-	call cmd_build cmd_curl cmd_events cmd_exec cmd_files cmd_images cmd_keys cmd_logs cmd_misc cmd_run cmd_vms dial doctor find \
+	call cmd_build cmd_checkpoint cmd_curl cmd_events cmd_exec cmd_files cmd_images cmd_keys \
+	cmd_logs cmd_misc cmd_run cmd_vms dial doctor find \
 	http_client ignore main opts pack report settings text tls_client wait zip_write
 CLI_API := arn conn digest http1 http1_write mbed sigv4 sigv4_canon sigv4_sign urlenc uuid
 CLI_SRC := $(patsubst %,hypervisor/base/%.c,buf crc32c err fd) $(CLI_API:%=api/%.c) \
@@ -82,11 +88,13 @@ TESTED_GUEST := inflate zip glob users text util req
 # tests/unit/test_NAME.c; the guest's own parsers, and those of the command line tool, are groups
 # of their own.
 UNIT := \
-	arn artifacts bench_peers blk_crash cli_pack cli_text config crc32c devstate dockerfile fsm gdb_packet glob \
-	guest_link guest_zip http http_status inflate linelog ops ops_ext ops_guest ops_key openapi ops_update ops_vm overlay page pagewalk ring \
-	s3_chunked sigv4 sigv4_sign snapfile snapfile_delta snapfile_devices snapfile_forgery \
-	snapfile_old snapfile_power snapfile_seal snapfile_tools snaplayer store text throttle tls tlv token users validate \
-	virtio_blk virtio_misc virtio_mmio virtio_net virtio_vsock virtq watch workset zip
+	arn artifacts bench_peers blk_crash checkpoint_power cli_pack cli_text config crc32c devstate \
+	dockerfile fsm gdb_packet glob guest_link guest_zip http http_status inflate linelog ops \
+	ops_ext ops_guest ops_key openapi ops_update ops_vm overlay page pagewalk ring s3_chunked sigv4 \
+	sigv4_sign snapfile snapfile_delta snapfile_devices snapfile_forgery snapfile_old \
+	snapfile_power snapfile_seal snapfile_tools snaplayer store store_checkpoint text throttle tls \
+	tlv token users validate virtio_blk virtio_misc virtio_mmio virtio_net virtio_vsock virtq watch \
+	workset zip
 UNIT_GUEST := inflate tlv guest_zip glob users text http_status
 UNIT_CLI := cli_text cli_pack
 FUZZ := \
@@ -369,9 +377,9 @@ check-unit: $(UNIT:%=$(B)/test/unit/%) $(FUZZ:%=$(B)/test/fuzz/%)
 # Programs that run in the emulated host, and the guests they start.
 $(B)/vm/ctl_drive: $(call objects,musl,tests/vm/ctl_drive.c $(BASE_SRC))
 $(B)/vm/guest_drive: $(call objects,musl,tests/vm/guest_drive.c tests/vm/guest_client.c $(BASE_SRC) \
-	snapshot/overlay.c)
+	snapshot/overlay.c snapshot/io.c)
 $(B)/vm/guest_soak: $(call objects,musl,tests/vm/guest_soak.c tests/vm/guest_client.c $(BASE_SRC) \
-	snapshot/overlay.c)
+	snapshot/overlay.c snapshot/io.c)
 $(B)/vm/vmmtrace: $(call objects,musl,$(TRACE_SRC))
 $(B)/vm/ticker: $(call objects,musl,tests/guests/ticker.c)
 $(B)/vm/payload: $(call objects,musl,tests/guests/payload.c)

@@ -42,6 +42,7 @@ static const struct filter_rule rules[] = {
     CALL(mkdirat, "directories of images, microVMs and buckets"),
     CALL(unlinkat, "what is deleted"),
     CALL(renameat, "publishing files"),
+    CALL(linkat, "layers and snapshots that several have"),
     CALL(fsync, "durability"),
     CALL(fdatasync, "durability"),
     CALL(ftruncate, "overlays, database"),

@@ -232,8 +232,10 @@ static void pass_through(struct edge *ed, struct exchange *x, const struct edge_
                a->port);
         return;
     }
+    fleet_bind(t, fd);
     r = edge_pump(x, a, app, t->resumed_us, ed->config.silence_ms,
                   ed->config.upgrade_silence_ms, &e);
+    fleet_unbind(t);
     conn_close(app);
     if (r == -ETIMEDOUT)
         refuse(x, 504, "APP_TIMEOUT", "%s", e.msg);

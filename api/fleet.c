@@ -16,7 +16,8 @@
 #include "../hypervisor/base/mem.h"
 #include "../hypervisor/base/num.h"
 #include "events.h"
-#include "fleet_priv.h"
+#include "fleet_take.h"
+
 
 static unsigned bucket(const char *s)
 {
@@ -73,6 +74,7 @@ void fleet_vm_put(struct fleet *f, struct fvm *vm)
     if (!last)
         return;
     vm_settle(vm);
+    fork_source_put(f, vm->source);
     fleet_address_drop(f, vm->ip);
     image_put(f, vm->image);
     applog_close(&vm->log);
@@ -135,8 +137,10 @@ static struct fvm *find_label(struct fleet *f, const char *label)
 /* With vm->lock. */
 static int refused(const struct fvm *vm, enum vm_event ev, struct err *e)
 {
-    static const char *const verbs[VM_EVENTS] = {
-        [EV_SUSPEND] = "suspended", [EV_RESUME] = "resumed", [EV_TERMINATE] = "terminated"};
+    static const char *const verbs[VM_EVENTS] = {[EV_SUSPEND] = "suspended",
+                                                 [EV_RESUME] = "resumed",
+                                                 [EV_TERMINATE] = "terminated",
+                                                 [EV_ROLLBACK] = "rolled back"};
     return err_set(e, EINVAL, "MicroVM %s cannot be %s in state %s", vm->row.id,
                    verbs[ev] ? verbs[ev] : "changed", fsm_name(vm->state));
 }
@@ -393,6 +397,7 @@ int fleet_acquire(struct fleet *f, const char *label, struct fleet_target *ret, 
         snprintf(ret->vm_id, sizeof ret->vm_id, "%s", vm->row.id);
         ret->ip = vm->ip;
         ret->priv = vm;
+        ret->passage = vm->passage;
         ret->resumed_us = woken ? (now_ns() - begin) / 1000 : 0;
     }
     pthread_mutex_unlock(&vm->lock);

@@ -36,6 +36,10 @@ struct fleet_host {
 int fleet_host_open(struct fleet_host *h, const char *kernel, const char *initrd,
                     const char *snapshot_key, struct err *e);
 void fleet_host_close(struct fleet_host *h);
+struct checkpoint_limits {
+    uint32_t per_vm;
+    uint64_t vm_bytes, all_bytes;
+};
 
 /* When pages of an image's working set are made present. */
 enum fleet_worksets {
@@ -54,6 +58,7 @@ struct fleet_config {
     const char *region, *account;
     uint16_t public_port;  /* goes into endpoint names when not 443 */
     unsigned max_running;  /* microVMs at once, 0: as many as fit */
+    struct checkpoint_limits checkpoints;
     int parent_sock;       /* to the privileged parent, priv.h */
     struct events *events; /* NULL: nobody is told */
     struct metrics *metrics;
@@ -90,12 +95,19 @@ struct fleet_target {
     uint32_t ip; /* host order */
     void *priv;
     uint64_t resumed_us; /* 0, or how long this request's wake-up took */
+    /* The fleet's own. */
+    int fd;
+    unsigned passage;
+    struct fleet_target *next;
 };
 int fleet_acquire(struct fleet *f, const char *label, struct fleet_target *ret, struct err *e);
 void fleet_release(struct fleet *f, struct fleet_target *t);
 /* A stream to dormouse-init in the guest; the first message is the caller's (GP_PORT_STREAM in
  * guest/abi/proto.h). */
 int fleet_stream(struct fleet *f, struct fleet_target *t, int *ret_fd, struct err *e);
+/* While a request has a connection into the microVM: it is shut down when the machine goes. */
+void fleet_bind(struct fleet_target *t, int fd);
+void fleet_unbind(struct fleet_target *t);
 /* A raw stream to 127.0.0.1:port inside the guest, for applications that listen only there. */
 int fleet_forward(struct fleet *f, struct fleet_target *t, uint16_t port, int *ret_fd,
                   struct err *e);

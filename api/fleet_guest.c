@@ -50,9 +50,9 @@ int guest_load(struct vmm *v, const struct image *img, const struct restore_fds 
     m.has_workset = !m.prepared && img->workset >= 0 && img->prefetch;
     memcpy(m.mac, mac, sizeof m.mac);
     memcpy(m.disks[0].serial, "root", 5);
-    m.disks[0].nlayers = 4;
+    m.disks[0].nlayers = 4 + rf->nlayers;
     random_fill(m.vmgenid, sizeof m.vmgenid);
-    int fds[12];
+    int fds[12 + DISK_FROZEN_MAX];
     size_t n = 0;
     fds[n++] = rf->console;
     if (!m.prepared)
@@ -67,6 +67,8 @@ int guest_load(struct vmm *v, const struct image *img, const struct restore_fds 
     fds[n++] = img->base;
     fds[n++] = img->disk;
     fds[n++] = img->boot;
+    for (unsigned i = 0; i < rf->nlayers; i++)
+        fds[n++] = rf->layers[i];
     fds[n++] = rf->session_disk;
     uint64_t deadline = deadline_ms(RESTORE_LIMIT_MS);
     int r = vmm_call(v, CTL_RESTORE, &m, sizeof m, fds, n, deadline, NULL, e);
@@ -133,11 +135,6 @@ int guest_net(struct fleet *f, struct vmm *v, uint32_t ip, const char *hostname,
     return ask(v, GP_NET, &w, RESTORE_LIMIT_MS, "configure the guest's network", e);
 }
 
-int guest_thaw(struct vmm *v, struct err *e)
-{
-    return ask(v, GP_THAW, NULL, RESTORE_LIMIT_MS, "thaw the guest", e);
-}
-
 int guest_freeze(struct vmm *v, bool image, struct err *e)
 {
     uint8_t space[32];
@@ -152,6 +149,16 @@ int guest_freeze(struct vmm *v, bool image, struct err *e)
     return r;
 }
 
+int guest_thaw(struct vmm *v, struct err *e)
+{
+    uint8_t space[32];
+    struct timespec ts;
+    struct tlv_writer w = tlv_writer_init(space, sizeof space);
+    clock_gettime(CLOCK_REALTIME, &ts);
+    tlv_put_u64(&w, GP_T_REALTIME_NS, (uint64_t)ts.tv_sec * NS_PER_S + (uint64_t)ts.tv_nsec);
+    return ask(v, GP_THAW, &w, RESTORE_LIMIT_MS, "let the guest go on", e);
+}
+
 int guest_restored(struct fleet *f, struct vmm *v, const struct fvm *vm, uint32_t ip,
                    bool fresh, const char *name, struct err *e)
 {
@@ -164,6 +171,7 @@ int guest_restored(struct fleet *f, struct vmm *v, const struct fvm *vm, uint32_
     clock_gettime(CLOCK_REALTIME, &ts);
     tlv_put_u64(&w, GP_T_REALTIME_NS, (uint64_t)ts.tv_sec * NS_PER_S + (uint64_t)ts.tv_nsec);
     tlv_put_u32(&w, GP_T_FRESH, fresh);
+    tlv_put_u32(&w, GP_T_CUT, vm && vm->cut);
     tlv_put_u64(&w, GP_T_GENERATION, vm ? vm->row.generation : 1);
     if (vm) {
         tlv_put_str(&w, GP_T_VM_ID, vm->row.id);

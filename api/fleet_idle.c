@@ -136,6 +136,7 @@ static void sweep(struct fleet *f)
         snapfiles_drop_tree(&snap_io_host, f->vms_dir, o->ids[i]);
         store_vm_delete(f->store, o->ids[i], &e);
     }
+    checkpoints_forget(f);
     free(o);
 }
 

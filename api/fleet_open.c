@@ -39,6 +39,10 @@ static int open_all(struct fleet *f, struct err *e)
     if (r == 0)
         r = durable_dir(f->state_dir, "vms", &f->vms_dir, e);
     if (r == 0)
+        r = durable_dir(f->state_dir, "disks", &f->disks_dir, e);
+    if (r == 0)
+        r = durable_dir(f->state_dir, "checkpoints", &f->checkpoints_dir, e);
+    if (r == 0)
         r = table_open(f, e);
     if (r < 0)
         return r;
@@ -91,7 +95,9 @@ int fleet_open(struct fleet **ret, const struct fleet_config *c, struct store *s
         f->ndns = c->host->ndns;
         memcpy(f->boot_id, c->host->boot_id, sizeof f->boot_id);
     }
+    f->disks_dir = f->checkpoints_dir = -1;
     pthread_mutex_init(&f->lock, NULL);
+    pthread_mutex_init(&f->ended_lock, NULL);
     pthread_mutex_init(&f->gate_lock, NULL);
     pthread_cond_init(&f->gate_cond, NULL);
     int r = open_all(f, e);
@@ -157,8 +163,8 @@ void fleet_close(struct fleet *f)
     table_close(f);
     image_free_all(f);
     layers_close(f->layers);
-    const int fds[] = {f->state_dir, f->images_dir, f->vms_dir,
-                       f->kernel,    f->initrd,     f->meminfo};
+    const int fds[] = {f->state_dir,       f->images_dir, f->vms_dir, f->disks_dir,
+                       f->checkpoints_dir, f->kernel,     f->initrd,  f->meminfo};
     for (size_t i = 0; i < ARRAY_LEN(fds); i++) {
         if (fds[i] >= 0)
             close(fds[i]);
@@ -166,6 +172,7 @@ void fleet_close(struct fleet *f)
     seal_free(f->seal);
     pthread_cond_destroy(&f->gate_cond);
     pthread_mutex_destroy(&f->gate_lock);
+    pthread_mutex_destroy(&f->ended_lock);
     pthread_mutex_destroy(&f->lock);
     free(f);
 }

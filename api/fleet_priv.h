@@ -19,6 +19,7 @@
 #include "pool.h"
 #include "seal.h"
 #include "snapfiles.h"
+#include "store_checkpoint.h"
 #include "uuid.h"
 #include "vmm.h"
 
@@ -59,6 +60,15 @@ struct image_meta { /* images/<file_id>/meta */
 
 /* ---- microVMs ----------------------------------------------------------------- */
 
+struct fork_source { /* what a fork's children begin with; fleet_fork.c */
+    struct fork_source *next;
+    unsigned refs;        /* fleet.lock */
+    char file[LAYER_CAP]; /* checkpoints/<uuid of the fork>; goes with the last one */
+    int mem;              /* the same, open */
+    int layers[DISK_FROZEN_MAX];
+    unsigned nlayers;
+};
+
 struct phases { /* where the time of a start or resume went, ns */
     uint64_t begin, embryo, load, guest, hook, end;
     bool pooled;
@@ -82,7 +92,13 @@ struct fvm {
     int dir;             /* vms/<id>, -1 */
     uint32_t ip;         /* for life */
     unsigned in_flight;
-    uint64_t idle_since; /* now_ns() of the last activity */
+    uint64_t idle_since;        /* now_ns() of the last activity */
+    struct store_disk disk;     /* its frozen layers, and which file is on top */
+    struct fork_source *source; /* until it has started; NULL: it begins from its image */
+    bool new_dir;               /* its directory may not be durable yet */
+    bool cut;                   /* the next restore is a way back in time */
+    struct fleet_target *bound; /* requests with a connection into it; lock */
+    unsigned passage;           /* counts the ways back; lock */
     struct applog log;
     struct row_later *later;        /* its row on the way to the store; the owner's */
     bool untold;                    /* the last resume is not in the log yet */
@@ -134,7 +150,7 @@ struct fleet {
     struct artifacts *artifacts;
     struct fleet_io *io;
     struct pool *pool;
-    int state_dir, images_dir, vms_dir;
+    int state_dir, images_dir, vms_dir, disks_dir, checkpoints_dir;
     int kernel, initrd;
     struct layers *layers;
     struct seal *seal; /* NULL: snapshots are not sealed */
@@ -146,6 +162,7 @@ struct fleet {
     pthread_mutex_t lock;
     struct fvm *by_id[FLEET_BUCKETS], *by_label[FLEET_BUCKETS];
     struct image *images;
+    struct fork_source *sources;
     uint64_t addresses[PRIV_ADDRESSES / 64]; /* taken */
     uint32_t address_hint;
     uint64_t mem_live; /* baseline bytes of machines that run */
@@ -153,7 +170,8 @@ struct fleet {
     uint64_t mem_available, mem_sampled; /* what the host had free, and when */
     int meminfo;                         /* /proc/meminfo */
 
-    pthread_mutex_t gate_lock; /* machines that are coming up right now */
+    pthread_mutex_t ended_lock; /* before `lock`: checkpoints of microVMs that have ended */
+    pthread_mutex_t gate_lock;  /* machines that are coming up right now */
     pthread_cond_t gate_cond;
     unsigned gate_in;
 
@@ -207,6 +225,8 @@ void vm_unuse_disk(struct fvm *vm); /* nothing ran: snapshot and disk belong tog
 void vm_back_to_sleep(struct fleet *f, struct fvm *vm); /* a resume that never ran */
 void vm_tell_resumed(struct fvm *vm);                   /* when nobody waits any more */
 void vm_settle(struct fvm *vm);                         /* until its row is in the store */
+void vm_drop_process(struct fleet *f, struct fvm *vm);
+void vm_close_dir(struct fvm *vm);
 /* State must be one from which EV_TERMINATE leads on, or TERMINATING. */
 void vm_terminate(struct fleet *f, struct fvm *vm, bool hook, const char *reason);
 
@@ -214,8 +234,8 @@ void vm_terminate(struct fleet *f, struct fvm *vm, bool hook, const char *reason
 int guest_restored(struct fleet *f, struct vmm *v, const struct fvm *vm, uint32_t ip,
                    bool fresh, const char *name, struct err *e);
 int guest_net(struct fleet *f, struct vmm *v, uint32_t ip, const char *hostname, struct err *e);
-int guest_thaw(struct vmm *v, struct err *e);
 int guest_freeze(struct vmm *v, bool image, struct err *e);
+int guest_thaw(struct vmm *v, struct err *e); /* this same machine goes on */
 /* 0 when the application answered 200, else the sentence for stateReason is in e. */
 int guest_hook(struct vmm *v, const struct image_config *c, enum image_hook_id hook,
                const char *vm_id, const char *payload, const char *env, struct err *e);
@@ -225,6 +245,8 @@ void iso_duration(uint32_t seconds, char *ret, size_t cap);
 /* Restores a process into a machine: image layers, optional session layer and disk. */
 struct restore_fds {
     int console, session_mem, session_disk; /* -1: none */
+    const int *layers;                      /* frozen ones below session_disk, bottom first */
+    unsigned nlayers;
 };
 int guest_load(struct vmm *v, const struct image *img, const struct restore_fds *fds,
                struct err *e);
@@ -317,6 +339,26 @@ int fleet_reconcile(struct fleet *f, struct err *e);
 
 /* fleet_open.c: to sleep, or to its end, as the daemon stops */
 void fleet_end_machine(struct fleet *f, struct fvm *vm);
+
+/* fleet_disk.c: the layers of a session's disk */
+struct open_disk {
+    int fd[DISK_FROZEN_MAX];
+    unsigned n;
+};
+void disk_close(struct open_disk *l);
+int disk_open(struct fleet *f, const struct store_disk *d, struct open_disk *ret,
+                struct err *e);
+bool disk_there(struct fleet *f, const struct store_disk *d);
+/* The layer on top, for reading and writing. */
+int vm_disk_open(const struct fvm *vm, struct err *e);
+/* Removes the files of layers that no disk has any more. */
+void disk_collect(struct fleet *f);
+/* What a microVM that has ended holds of layers, and unless `keep` its checkpoints. */
+void checkpoints_end(struct fleet *f, const char *vm_id, bool keep);
+/* Checkpoints of microVMs that are forgotten, layers of those that have ended. */
+void checkpoints_forget(struct fleet *f);
+/* After a restart: the same, and files without a row. Returns how many. */
+unsigned checkpoints_clean(struct fleet *f);
 
 double realtime_s(void);
 

@@ -18,7 +18,7 @@
 
 #include "../hypervisor/base/log.h"
 #include "../hypervisor/base/mem.h"
-#include "fleet_priv.h"
+#include "fleet_take.h"
 #include "metrics.h"
 
 /* The directory and the log are open while there is a process; ten thousand suspended microVMs
@@ -34,7 +34,7 @@ int vm_open_dir(struct fleet *f, struct fvm *vm, struct err *e)
     return 0;
 }
 
-static void close_dir(struct fvm *vm)
+void vm_close_dir(struct fvm *vm)
 {
     applog_close(&vm->log);
     if (vm->dir >= 0)
@@ -173,7 +173,7 @@ static int load_machine(struct fleet *f, struct fvm *vm, const struct restore_fd
     return r < 0 ? r : ar;
 }
 
-static void drop_process(struct fleet *f, struct fvm *vm)
+void vm_drop_process(struct fleet *f, struct fvm *vm)
 {
     pthread_mutex_lock(&vm->lock);
     struct vmm *v = vm->vmm;
@@ -252,14 +252,20 @@ static int start(struct fleet *f, struct fvm *vm, struct phases *ph, struct err 
     int r = overlay_make(vm->dir, "disk.ovl", vm->image->disk_bytes, &disk, e);
     if (r < 0)
         return r;
-    const struct restore_fds rf = {.console = console, .session_mem = -1, .session_disk = disk};
+    struct fork_source *src = vm->source;
+    const struct restore_fds rf = {.console = console,
+                                   .session_mem = src ? src->mem : -1,
+                                   .session_disk = disk,
+                                   .layers = src ? src->layers : NULL,
+                                   .nlayers = src ? src->nlayers : 0};
+    vm->new_dir = true;
     struct io_request address;
     gate_enter(f);
     r = take_process(f, vm, &address, ph, e);
     if (r == 0)
         r = load_machine(f, vm, &rf, &address, e);
     ph->load = now_ns();
-    vm->row.generation = 1;
+    vm->row.generation++;
     if (r == 0)
         r = guest_restored(f, vm->vmm, vm, vm->ip, true, vm->row.id, e);
     ph->guest = now_ns();
@@ -268,8 +274,10 @@ static int start(struct fleet *f, struct fvm *vm, struct phases *ph, struct err 
         r = guest_environment(vm->vmm, vm->row.env, e);
     if (r < 0)
         return r;
-    if ((r = guest_hook(vm->vmm, &vm->image->config, IMAGE_HOOK_RUN, vm->row.id,
-                        vm->row.payload, vm->row.env, e)) < 0)
+    /* The application of a fork is long past its start. */
+    r = guest_hook(vm->vmm, &vm->image->config, src ? IMAGE_HOOK_RESUME : IMAGE_HOOK_RUN,
+                   vm->row.id, src ? NULL : vm->row.payload, src ? NULL : vm->row.env, e);
+    if (r < 0)
         return r;
     ph->hook = now_ns();
     return now_running(f, vm, EV_STARTED, e);
@@ -283,6 +291,8 @@ int vm_start(struct fleet *f, struct fvm *vm)
     if (r < 0 && vm->vmm && vm->vmm->app_ended) /* that is why the hook got no answer */
         err_set(&e, ECHILD, "%s", vm->vmm->reason);
     ph.end = now_ns();
+    fork_source_put(f, vm->source);
+    vm->source = NULL;
     if (r == 0) {
         write_row(f, vm, VM_RUNNING, &e);
         pthread_mutex_lock(&vm->lock);
@@ -328,17 +338,18 @@ static int save_session(struct fleet *f, struct fvm *vm, struct ctl_saved *saved
 {
     struct saving s = {.f = f, .vm = vm, .saved = saved};
     const struct snapfiles_steps steps = {.save = save_memory, .commit = save_row, .ctx = &s};
-    return snapfiles_suspend(&snap_io_host, f->seal, f->vms_dir, vm->dir, vm->row.generation,
-                             &steps, &saved->file_bytes, e);
+    int r =
+        snapfiles_suspend(&snap_io_host, f->seal, vm->new_dir ? f->vms_dir : -1, vm->dir,
+                          vm->disk.serial, vm->row.generation, &steps, &saved->file_bytes, e);
+    vm->new_dir = vm->new_dir && r < 0;
+    return r;
 }
 
 /* Back to work after a suspend that failed half-way. */
 static void undo_freeze(struct vmm *v)
 {
-    struct gp_reply reply;
-    uint64_t deadline = deadline_ms(RESTORE_LIMIT_MS);
-    vmm_call(v, CTL_RESUME, NULL, 0, NULL, 0, deadline, NULL, NULL);
-    vmm_guest(v, GP_THAW, NULL, deadline, &reply, NULL);
+    vmm_call(v, CTL_RESUME, NULL, 0, NULL, 0, deadline_ms(RESTORE_LIMIT_MS), NULL, NULL);
+    guest_thaw(v, NULL);
 }
 
 int vm_suspend(struct fleet *f, struct fvm *vm, struct err *e)
@@ -359,8 +370,8 @@ int vm_suspend(struct fleet *f, struct fvm *vm, struct err *e)
         r = save_session(f, vm, &saved, e);
     uint64_t end = now_ns();
     if (r == 0) {
-        drop_process(f, vm);
-        close_dir(vm);
+        vm_drop_process(f, vm);
+        vm_close_dir(vm);
         fleet_step(vm, EV_SUSPENDED);
         log_info("%s suspended in %.2f ms (hook %.2f, freeze %.2f, save %.2f, paused %.2f), "
                  "%.1f MiB",
@@ -405,17 +416,23 @@ static int load_session(struct fleet *f, struct fvm *vm, struct phases *ph, bool
     if (vm->dir < 0)
         return err_set(e, ENOENT, "the files of the suspended microVM are gone");
     AUTO_CLOSE int mem = openat(vm->dir, name, O_RDONLY | O_CLOEXEC);
-    AUTO_CLOSE int disk = openat(vm->dir, "disk.ovl", O_RDWR | O_CLOEXEC);
-    if (mem < 0 || disk < 0)
+    if (mem < 0)
         return err_sys(e, errno, "open the files of the suspended microVM");
+    AUTO_CLOSE int disk = vm_disk_open(vm, e);
+    AUTO(disk_close) struct open_disk layers;
+    if (disk_open(f, &vm->disk, &layers, e) < 0 || disk < 0)
+        return -e->num;
     if (f->seal && seal_check(f->seal, mem, e) < 0)
         return -e->num;
     AUTO_CLOSE int console = open_console(vm, e);
     if (console < 0)
         return -e->num;
     struct io_request address;
-    const struct restore_fds rf = {
-        .console = console, .session_mem = mem, .session_disk = disk};
+    const struct restore_fds rf = {.console = console,
+                                   .session_mem = mem,
+                                   .session_disk = disk,
+                                   .layers = layers.fd,
+                                   .nlayers = layers.n};
     int r = take_process(f, vm, &address, ph, e);
     if (r == 0)
         r = load_machine(f, vm, &rf, &address, e);
@@ -427,6 +444,7 @@ static int load_session(struct fleet *f, struct fvm *vm, struct phases *ph, bool
     vm->row.suspended_at = 0;
     if ((r = guest_restored(f, vm->vmm, vm, vm->ip, false, vm->row.id, e)) < 0)
         return r;
+    vm->cut = false;
     ph->guest = now_ns();
     return 0;
 }
@@ -434,16 +452,16 @@ static int load_session(struct fleet *f, struct fvm *vm, struct phases *ph, bool
 void vm_unuse_disk(struct fvm *vm)
 {
     struct err e = ERR_INIT;
-    AUTO_CLOSE int disk = vm->dir < 0 ? -1 : openat(vm->dir, "disk.ovl", O_RDWR | O_CLOEXEC);
+    AUTO_CLOSE int disk = vm->dir < 0 ? -1 : vm_disk_open(vm, &e);
     if (disk >= 0 && snapfiles_use(&snap_io_host, disk, vm->row.generation, &e) < 0)
         log_err(LOG_WARN, &e, vm->row.id);
 }
 
 void vm_back_to_sleep(struct fleet *f, struct fvm *vm)
 {
-    drop_process(f, vm);
+    vm_drop_process(f, vm);
     vm_unuse_disk(vm);
-    close_dir(vm);
+    vm_close_dir(vm);
     fleet_step(vm, EV_RESUME_FAILED);
 }
 
@@ -455,7 +473,7 @@ static int sleep_again(struct fleet *f, struct fvm *vm, struct err *e)
     if (r == 0)
         r = save_session(f, vm, &saved, e);
     if (r == 0)
-        drop_process(f, vm);
+        vm_drop_process(f, vm);
     return r;
 }
 
@@ -508,11 +526,11 @@ int vm_resume(struct fleet *f, struct fvm *vm, bool wait, struct err *e)
         fleet_step(vm, EV_TERMINATE);
         vm_terminate(f, vm, false, reason);
     } else {
-        drop_process(f, vm); /* sleep_again() has, a failed load has not */
+        vm_drop_process(f, vm); /* sleep_again() has, a failed load has not */
         if (!ran)
             vm_unuse_disk(vm);
         applog_say(&vm->log, "resume failed: %s", e->msg);
-        close_dir(vm);
+        vm_close_dir(vm);
         fleet_step(vm, EV_RESUME_FAILED);
     }
     pool_refill(f->pool);
@@ -533,13 +551,15 @@ void vm_terminate(struct fleet *f, struct fvm *vm, bool hook, const char *reason
     if (v && hook && !v->dead && !v->app_ended &&
         guest_hook(v, &vm->image->config, IMAGE_HOOK_TERMINATE, vm->row.id, NULL, NULL, &e) < 0)
         applog_say(&vm->log, "%s", e.msg);
-    drop_process(f, vm);
+    vm_drop_process(f, vm);
+    fleet_cut(vm);
     if (vm_open_dir(f, vm, &e) == 0) {
         if (reason[0])
             applog_say(&vm->log, "terminated: %s", reason);
         if (snapfiles_end(&snap_io_host, vm->dir, &e) < 0)
             log_err(LOG_WARN, &e, vm->row.id);
     }
+    checkpoints_end(f, vm->row.id, reason[0] != '\0');
     vm->row.terminated_at = realtime_s();
     vm->row.ip = 0;
     vm->row.suspended_at = 0;

@@ -17,6 +17,7 @@ static const unsigned char table[VM_STATES][VM_EVENTS] = {
     [VM_RUNNING] =
         {
             [EV_SUSPEND] = TO(SUSPENDING),
+            [EV_ROLLBACK] = TO(RESUMING),
             [EV_TERMINATE] = TO(TERMINATING),
         },
     [VM_SUSPENDING] =
@@ -28,12 +29,14 @@ static const unsigned char table[VM_STATES][VM_EVENTS] = {
     [VM_SUSPENDED] =
         {
             [EV_RESUME] = TO(RESUMING),
+            [EV_ROLLBACK] = TO(RESUMING),
             [EV_TERMINATE] = TO(TERMINATING),
         },
     [VM_RESUMING] =
         {
             [EV_RESUMED] = TO(RUNNING),
             [EV_RESUME_FAILED] = TO(SUSPENDED),
+            [EV_ROLLED_BACK] = TO(SUSPENDED),
             [EV_TERMINATE] = TO(TERMINATING),
         },
     [VM_TERMINATING] =

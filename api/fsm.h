@@ -28,6 +28,8 @@ enum vm_event {
     EV_RESUME,         /* asked for, or traffic */
     EV_RESUMED,
     EV_RESUME_FAILED, /* and the suspended files are as they were */
+    EV_ROLLBACK,      /* asked for */
+    EV_ROLLED_BACK,   /* and it stays suspended */
     EV_TERMINATE,     /* asked for, time is over, main process ended, start failed */
     EV_TERMINATED,
     VM_EVENTS

@@ -169,10 +169,7 @@ int op_token_known(struct op *o, struct store_client_token *t)
         return op_fail_store(o, &e);
     if (strcmp(old.request_hash, t->request_hash) != 0)
         return op_fail_about(o,
-                             o->route->input == SHAPE_in_RunMicrovm ||
-                                     o->route->input == SHAPE_in_RunMicrovmWith
-                                 ? "microvm"
-                                 : "microvm-image",
+                             strstr(o->route->operation, "Image") ? "microvm-image" : "microvm",
                              old.resource, TEXT_TOKEN_CONFLICT);
     *t = old;
     return 1;

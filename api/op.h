@@ -118,6 +118,12 @@ void write_extras(struct op *o, const struct store_vm *vm); /* ops_microvm.c */
 /* maximumDurationInSeconds and idlePolicy of the request, into the row (ops_run.c). */
 int run_duration(struct op *o, struct store_vm *vm);
 void run_idle(struct op *o, struct store_vm *vm);
+/* Where a forked microVM comes from; nothing for others. ops_fork.c */
+int write_lineage(struct op *o, const char *vm_id);
+/* A failure with a checkpoint. ops_checkpoint.c */
+int op_fail_checkpoint(struct op *o, const char *vm_id, const struct err *e);
+/* The request's tags as JSON text (malloc'd), NULL without. */
+int op_tags(struct op *o, char **ret);
 /* Checks the list of connectors, or takes the default, as JSON text (malloc'd). */
 int connectors_read(struct op *o, const char *member, bool ingress, char **ret);
 /* What the connectors of a microVM let in. */

@@ -138,6 +138,8 @@ int op_GetMicrovmDetails(struct op *o)
         if (vm.suspended_at > 0)
             jsonw_ktime(w, "suspendedAt", vm.suspended_at);
     }
+    if (write_lineage(o, vm.id) < 0)
+        return -1;
     write_timing(w, "Start", &info.start);
     write_timing(w, "Resume", &info.resume);
     jsonw_close(w, '}');

@@ -15,7 +15,7 @@
 
 #include "../hypervisor/base/log.h"
 #include "../hypervisor/base/mem.h"
-#include "fleet_priv.h"
+#include "fleet_take.h"
 
 #define RESTARTED  "The host restarted while the microVM was not suspended"
 #define ENDED_AWAY "The microVM ended while the daemon was being started again"
@@ -103,8 +103,9 @@ static const char *why_ended(const struct store_vm *row, bool known)
 /* What the row says, the table, and the processes that are there, decide together. */
 enum fate { FATE_END, FATE_SLEEPS, FATE_RUNS, FATE_WOKE };
 
-static enum fate fate_of(struct fleet *f, const struct store_vm *row, int dir,
-                         struct found_list *l, struct found **ret, struct table_entry *t)
+static enum fate fate_of(struct fleet *f, const struct store_vm *row,
+                         const struct store_disk *d, int dir, struct found_list *l,
+                         struct found **ret, struct table_entry *t)
 {
     struct err e = ERR_INIT;
     bool asleep = strcmp(row->state, "SUSPENDED") == 0;
@@ -121,11 +122,14 @@ static enum fate fate_of(struct fleet *f, const struct store_vm *row, int dir,
         return FATE_END;
     if (known && !*ret && !t->loaded && t->generation == row->generation + 1) {
         /* Marked as used, but no process ever got the order to load it. */
-        AUTO_CLOSE int disk = openat(dir, "disk.ovl", O_RDWR | O_CLOEXEC);
+        char name[SNAPFILES_NAME];
+        snapfiles_disk(name, d->serial);
+        AUTO_CLOSE int disk = openat(dir, name, O_RDWR | O_CLOEXEC);
         if (disk >= 0 && snapfiles_use(&snap_io_host, disk, row->generation, &e) < 0)
             log_err(LOG_WARN, &e, row->id);
     }
-    return snapfiles_intact(&snap_io_host, dir, row->generation) ? FATE_SLEEPS : FATE_END;
+    return snapfiles_intact(&snap_io_host, dir, d->serial, row->generation) ? FATE_SLEEPS
+                                                                            : FATE_END;
 }
 
 static int take_over(struct fleet *f, struct fvm *vm, enum fate fate, struct found *o,
@@ -151,7 +155,14 @@ static void settle_vm(struct fleet *f, const char *id, struct vm_lists *l, struc
     }
     AUTO_CLOSE int dir = openat(f->vms_dir, id, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     struct image *img = NULL;
-    enum fate fate = fate_of(f, &row, dir, &l->found, &o, &t);
+    struct store_disk disk = {.serial = 0};
+    enum fate fate = FATE_END;
+    if (store_disk_get(f->store, id, &disk, &e) < 0)
+        log_err(LOG_ERROR, &e, id);
+    else
+        fate = fate_of(f, &row, &disk, dir, &l->found, &o, &t);
+    if (fate != FATE_END && !disk_there(f, &disk))
+        fate = FATE_END;
     if (fate != FATE_END && image_get(f, row.image, row.major, &img, &e) < 0) {
         log_err(LOG_WARN, &e, id);
         fate = FATE_END;
@@ -163,9 +174,10 @@ static void settle_vm(struct fleet *f, const char *id, struct vm_lists *l, struc
                     : t.generation > 1 ? t.generation - 1
                                        : SNAPFILES_RUNS;
     if (dir >= 0)
-        c->files += snapfiles_clean(&snap_io_host, dir, keep);
+        c->files += snapfiles_clean(&snap_io_host, dir, disk.serial, keep);
     struct fvm *vm = fate == FATE_END ? NULL : fleet_vm_new(f, &row);
     if (vm) {
+        vm->disk = disk;
         vm->image = img;
         if (!runs)
             c->kept++;
@@ -194,7 +206,7 @@ static void start_again(struct fleet *f, const char *id, struct counts *c)
     }
     AUTO_CLOSE int dir = openat(f->vms_dir, id, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (dir >= 0)
-        c->files += snapfiles_clean(&snap_io_host, dir, 0);
+        c->files += snapfiles_clean(&snap_io_host, dir, 0, 0);
     if (realtime_s() - row.started_at > START_AGAIN_S)
         r = err_set(&e, ETIMEDOUT, RESTARTED);
     if (r == 0)
@@ -206,7 +218,8 @@ static void start_again(struct fleet *f, const char *id, struct counts *c)
         vm->image = img;
         img = NULL;
         vm->busy = true;
-        if ((r = fleet_admit(f, vm, &e)) == 0) {
+        r = fork_source_again(f, vm, &e);
+        if (r >= 0 && (r = fleet_admit(f, vm, &e)) == 0) {
             job_push(f, JOB_START, vm, NULL, 0);
             c->started++;
         } else {
@@ -349,6 +362,7 @@ int fleet_reconcile(struct fleet *f, struct err *e)
         sort(&images.files);
         clean_dirs(f->vms_dir, &vms.all, &c);
         clean_dirs(f->images_dir, &images.files, &c);
+        c.files += checkpoints_clean(f);
         log_info("state checked: %u running microVMs taken over, %u suspended ones kept, %u "
                  "started again, %u ended by the restart, %u builds cut short; removed %u "
                  "directories and %u files nobody owned",

@@ -14,10 +14,18 @@
 #include "../snapshot/overlay.h"
 #include "seal.h"
 
-#define DISK      "disk.ovl"
+#define DISK      "disk."
 #define SNAPSHOT  "mem.snap."
 
 #define LAYER_TMP "new.tmp"
+
+void snapfiles_disk(char ret[SNAPFILES_NAME], uint64_t serial)
+{
+    if (serial == 0)
+        snprintf(ret, SNAPFILES_NAME, DISK "ovl");
+    else
+        snprintf(ret, SNAPFILES_NAME, DISK "%" PRIu64 ".ovl", serial);
+}
 
 void snapfiles_name(char ret[SNAPFILES_NAME], uint64_t generation)
 {
@@ -113,9 +121,11 @@ int snapfiles_drop_layer(const struct snap_io *io, int dir, const char *name)
 
 /* The system says once that it could not write: a later sync would succeed, and what the guest
  * wrote would still be missing. */
-static int sync_disk(const struct snap_io *io, int dir, struct err *e)
+static int sync_disk(const struct snap_io *io, int dir, uint64_t serial, struct err *e)
 {
-    int fd = io->open(io->ctx, dir, DISK, O_RDWR, 0);
+    char name[SNAPFILES_NAME];
+    snapfiles_disk(name, serial);
+    int fd = io->open(io->ctx, dir, name, O_RDWR, 0);
     if (fd < 0)
         return err_sys(e, -fd, "open the session's disk");
     int r = io->sync(io->ctx, fd);
@@ -129,8 +139,8 @@ static int sync_disk(const struct snap_io *io, int dir, struct err *e)
 }
 
 int snapfiles_suspend(const struct snap_io *io, const struct seal *seal, int parent, int dir,
-                      uint64_t generation, const struct snapfiles_steps *s, uint64_t *ret_bytes,
-                      struct err *e)
+                      uint64_t disk, uint64_t generation, const struct snapfiles_steps *s,
+                      uint64_t *ret_bytes, struct err *e)
 {
     char name[SNAPFILES_NAME], old[SNAPFILES_NAME];
     snapfiles_name(name, generation);
@@ -138,9 +148,9 @@ int snapfiles_suspend(const struct snap_io *io, const struct seal *seal, int par
     int r = snapfiles_write(io, seal, dir, name, s, ret_bytes, e);
     if (r < 0)
         return r;
-    r = sync_disk(io, dir, e);
+    r = sync_disk(io, dir, disk, e);
     /* The session's own directory is made without a sync, when it starts. */
-    if (r == 0 && generation == 1 && (r = io->sync(io->ctx, parent)) < 0)
+    if (r == 0 && parent >= 0 && (r = io->sync(io->ctx, parent)) < 0)
         err_sys(e, -r, "make the session's directory durable");
     if (r == 0)
         r = s->commit(s->ctx, e);
@@ -165,7 +175,7 @@ struct removal {
     const struct snap_io *io;
     int dir;
     enum what what;
-    const char *keep;
+    const char *keep, *keep_disk;
     unsigned n;
     int result;
 };
@@ -178,7 +188,8 @@ static bool wanted(const struct removal *m, const char *name)
         return !strstr(name, ".log");
     if (strncmp(name, SNAPSHOT, sizeof SNAPSHOT - 1) == 0)
         return !m->keep || strcmp(name, m->keep) != 0;
-    return strcmp(name, DISK) == 0 && !m->keep;
+    return strncmp(name, DISK, sizeof DISK - 1) == 0 &&
+           (!m->keep || strcmp(name, m->keep_disk) != 0);
 }
 
 static bool remove_one(void *arg, const char *name)
@@ -194,9 +205,11 @@ static bool remove_one(void *arg, const char *name)
     return true;
 }
 
-static struct removal sweep(const struct snap_io *io, int dir, enum what what, const char *keep)
+static struct removal sweep(const struct snap_io *io, int dir, enum what what, const char *keep,
+                            const char *keep_disk)
 {
-    struct removal m = {.io = io, .dir = dir, .what = what, .keep = keep};
+    struct removal m = {
+        .io = io, .dir = dir, .what = what, .keep = keep, .keep_disk = keep_disk};
     int r = io->list(io->ctx, dir, remove_one, &m);
     if (r < 0)
         m.result = r;
@@ -207,7 +220,7 @@ static struct removal sweep(const struct snap_io *io, int dir, enum what what, c
 
 int snapfiles_end(const struct snap_io *io, int dir, struct err *e)
 {
-    struct removal m = sweep(io, dir, WHAT_SESSION, NULL);
+    struct removal m = sweep(io, dir, WHAT_SESSION, NULL, NULL);
     return m.result < 0 ? err_sys(e, -m.result, "remove the session's files") : 0;
 }
 
@@ -228,12 +241,13 @@ int snapfiles_use(const struct snap_io *io, int disk, uint64_t generation, struc
     return r < 0 ? err_sys(e, -r, "mark the session's disk as used") : 0;
 }
 
-bool snapfiles_intact(const struct snap_io *io, int dir, uint64_t generation)
+bool snapfiles_intact(const struct snap_io *io, int dir, uint64_t serial, uint64_t generation)
 {
-    char name[SNAPFILES_NAME];
+    char name[SNAPFILES_NAME], disk[SNAPFILES_NAME];
     uint8_t raw[8];
     snapfiles_name(name, generation);
-    int fd = there(io, dir, name) ? io->open(io->ctx, dir, DISK, O_RDWR, 0) : -ENOENT;
+    snapfiles_disk(disk, serial);
+    int fd = there(io, dir, name) ? io->open(io->ctx, dir, disk, O_RDWR, 0) : -ENOENT;
     if (fd < 0)
         return false;
     bool unused =
@@ -242,16 +256,17 @@ bool snapfiles_intact(const struct snap_io *io, int dir, uint64_t generation)
     return unused;
 }
 
-unsigned snapfiles_clean(const struct snap_io *io, int dir, uint64_t keep)
+unsigned snapfiles_clean(const struct snap_io *io, int dir, uint64_t serial, uint64_t keep)
 {
-    char name[SNAPFILES_NAME];
+    char name[SNAPFILES_NAME], disk[SNAPFILES_NAME];
     snapfiles_name(name, keep);
-    return sweep(io, dir, WHAT_SESSION, keep ? name : NULL).n;
+    snapfiles_disk(disk, serial);
+    return sweep(io, dir, WHAT_SESSION, keep ? name : NULL, disk).n;
 }
 
 int snapfiles_drop_image(const struct snap_io *io, int dir, struct err *e)
 {
-    struct removal m = sweep(io, dir, WHAT_RESULTS, NULL);
+    struct removal m = sweep(io, dir, WHAT_RESULTS, NULL, NULL);
     return m.result < 0 ? err_sys(e, -m.result, "remove the results of a build") : 0;
 }
 
@@ -260,7 +275,7 @@ int snapfiles_drop_tree(const struct snap_io *io, int parent, const char *name)
     int dir = io->open(io->ctx, parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
     if (dir < 0)
         return dir == -ENOENT ? 0 : dir;
-    struct removal m = sweep(io, dir, WHAT_ALL, NULL);
+    struct removal m = sweep(io, dir, WHAT_ALL, NULL, NULL);
     snap_io_close(io, &dir);
     if (m.result < 0)
         return m.result;

@@ -52,6 +52,32 @@ const struct store_step store_steps[] = {
     {"ALTER TABLE vm ADD COLUMN name TEXT NOT NULL DEFAULT '';"
      "ALTER TABLE vm ADD COLUMN tags TEXT;"
      "ALTER TABLE vm ADD COLUMN env TEXT;"},
+    /* 3: checkpoints and forks. A disk is the frozen layers over its image's, bottom first, and the
+     * number of the layer on top of them that its microVM writes to; a checkpoint has none. A
+     * layer's file stays for as long as a disk has it. */
+    {"CREATE TABLE layer (id TEXT PRIMARY KEY, bytes INTEGER NOT NULL, created_at REAL NOT NULL)"
+     " STRICT, WITHOUT ROWID;"
+     "CREATE TABLE disk (holder TEXT PRIMARY KEY, serial INTEGER NOT NULL)"
+     " STRICT, WITHOUT ROWID;"
+     "CREATE TABLE disk_layer ("
+     " holder TEXT NOT NULL REFERENCES disk (holder) ON DELETE CASCADE,"
+     " pos INTEGER NOT NULL, layer TEXT NOT NULL REFERENCES layer (id),"
+     " PRIMARY KEY (holder, pos)) STRICT, WITHOUT ROWID;"
+     "CREATE INDEX disk_of_layer ON disk_layer (layer);"
+     "CREATE TABLE checkpoint (row INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE,"
+     " vm TEXT NOT NULL, name TEXT NOT NULL, tags TEXT, created_at REAL NOT NULL,"
+     " memory_bytes INTEGER NOT NULL, disk_bytes INTEGER NOT NULL,"
+     " generation INTEGER NOT NULL) STRICT;"
+     "CREATE INDEX checkpoint_of_vm ON checkpoint (vm, row);"
+     "CREATE UNIQUE INDEX checkpoint_name ON checkpoint (vm, name) WHERE name <> '';"
+     "CREATE TABLE lineage (vm TEXT PRIMARY KEY, parent TEXT NOT NULL,"
+     " checkpoint TEXT NOT NULL, fork TEXT NOT NULL, number INTEGER NOT NULL)"
+     " STRICT, WITHOUT ROWID;"
+     "CREATE INDEX lineage_of_fork ON lineage (fork, number);"
+     "CREATE TRIGGER vm_gone AFTER DELETE ON vm BEGIN"
+     " DELETE FROM disk WHERE holder = OLD.id; DELETE FROM lineage WHERE vm = OLD.id; END;"
+     "CREATE TRIGGER checkpoint_gone AFTER DELETE ON checkpoint BEGIN"
+     " DELETE FROM disk WHERE holder = OLD.id; END;"},
 };
 const int store_nsteps = (int)ARRAY_LEN(store_steps);
 

@@ -112,7 +112,9 @@
     "ServiceQuotaExceededException", "The limit of %u versions of a MicroVM image has been " \
                                      "reached; delete old ones"
 
-#define TEXT_NO_MICROVM "ResourceNotFoundException", "Unable to find microvmIdentifier %s"
+#define TEXT_NO_CHECKPOINT "ResourceNotFoundException", "MicroVM %s has no checkpoint %s"
+#define TEXT_QUOTA         "ServiceQuotaExceededException", "%s"
+#define TEXT_NO_MICROVM    "ResourceNotFoundException", "Unable to find microvmIdentifier %s"
 #define TEXT_HOOK_DISABLED \
     "ValidationException", \
         "The run hook must be enabled in the MicroVM image to pass the run hook payload"

@@ -147,6 +147,7 @@ void thaw_request(struct init *in, const struct req *r)
         fr->id = 0;
     }
     tcp_forget(&in->net);
+    step_clock(r, &f); /* absent: as it is */
     int err = thaw(in);
     if (err < 0)
         fail_sys(&f, -err, "thaw the application");

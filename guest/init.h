@@ -191,6 +191,8 @@ void cgroup_kill(struct init *in);
 void trim_disk(void);
 
 /* ---- restore.c ---- */
+/* The clock as the request says; absent: as it is. */
+int step_clock(const struct req *r, struct fail *f);
 void restore_request(struct init *in, const struct req *r);
 
 /* ---- hooks.c ---- */

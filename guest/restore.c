@@ -34,7 +34,7 @@ static int reseed(struct init *in, const struct req *r, struct fail *f)
     return 0;
 }
 
-static int step_clock(const struct req *r, struct fail *f)
+int step_clock(const struct req *r, struct fail *f)
 {
     uint64_t ns;
     if (!req_u64(r, GP_T_REALTIME_NS, 0, &ns))
@@ -57,13 +57,14 @@ static void put_text(struct init *in, const struct req *r, uint16_t tag, enum id
 
 static int restored(struct init *in, const struct req *r, struct fail *f)
 {
-    uint32_t fresh;
+    uint32_t fresh, cut;
     uint64_t generation;
     int err = reseed(in, r, f);
     if (err < 0 || (err = step_clock(r, f)) < 0)
         return err;
-    if (!req_u32(r, GP_T_FRESH, 0, &fresh) || !req_u64(r, GP_T_GENERATION, 0, &generation))
-        return fail_set(f, EINVAL, "FRESH or GENERATION has the wrong length");
+    if (!req_u32(r, GP_T_FRESH, 0, &fresh) || !req_u32(r, GP_T_CUT, 0, &cut) ||
+        !req_u64(r, GP_T_GENERATION, 0, &generation))
+        return fail_set(f, EINVAL, "FRESH, CUT or GENERATION has the wrong length");
     uint8_t ip[4], gateway[4];
     memcpy(ip, in->net.ip, 4);
     if (fresh)
@@ -71,9 +72,9 @@ static int restored(struct init *in, const struct req *r, struct fail *f)
     if ((err = net_apply(in, r, f)) < 0)
         return err;
     /* The host's proxy may have kept its end of a connection over a suspend; in a new run,
-     * or at another address, nobody has. */
+     * at another address, or after a way back in time, nobody has. */
     memcpy(gateway, in->net.gateway, 4);
-    bool keep = !fresh && memcmp(ip, in->net.ip, 4) == 0;
+    bool keep = !fresh && !cut && memcmp(ip, in->net.ip, 4) == 0;
     int count = tcp_abort(&in->net, keep ? gateway : NULL);
     if (count < 0)
         return fail_sys(f, -count, "end the old TCP connections");

@@ -44,6 +44,7 @@ enum ctl_type {
     CTL_WORKSET,    /* + fd: writes which pages the machine has touched since its restore */
     CTL_PREPARE,    /* struct ctl_machine + fds: an embryo gets an image's memory beforehand */
     CTL_LAYER,      /* struct ctl_layer + fd: writes a memory layer; needs a paused machine */
+    CTL_DISK,       /* struct ctl_disk_order + fds: other files behind a disk; when paused */
 
     /* VMM -> daemon */
     CTL_READY = 64, /* struct ctl_ready, event */
@@ -124,6 +125,13 @@ struct ctl_saved {
 struct ctl_layer {
     uint64_t gpa, len; /* whole pages of memory */
     uint64_t kernel;   /* goes into the file's header */
+};
+
+/* fds: all layers of the disk, base first, as with CTL_RESTORE. They hold what the old ones held:
+ * the old top frozen, and an empty one over it. After an error the old ones stay. */
+struct ctl_disk_order {
+    uint32_t disk;
+    uint32_t nlayers;
 };
 
 struct ctl_vsock {

@@ -23,6 +23,7 @@
 #endif
 #include "machine.h"
 #include "virtio_balloon.h"
+#include "virtio_blk.h"
 #include "virtio_vsock.h"
 #include "vm_prepare.h"
 
@@ -284,6 +285,22 @@ static int balloon(struct ctl_server *s, struct err *e)
     return virtio_balloon_set_target(s->vm->balloon, b->target_bytes, e);
 }
 
+static int disk_layers(struct ctl_server *s, struct err *e)
+{
+    const struct ctl_disk_order *o = msg_body(&s->msg, sizeof *o);
+    int fds[CTL_LAYERS_MAX];
+    if (!o || o->nlayers < 1 || o->nlayers > CTL_LAYERS_MAX || s->msg.nfds != o->nlayers)
+        return err_set(e, EBADMSG, "a layers order with %u bytes and %u descriptors",
+                       s->msg.len, s->msg.nfds);
+    if (s->vm->state != VM_PAUSED)
+        return err_set(e, EBUSY, "only a paused machine can get other disk layers");
+    if (o->disk >= CTL_DISKS_MAX || !s->vm->disks[o->disk])
+        return err_set(e, ENODEV, "the machine has no disk %u", o->disk);
+    for (uint32_t i = 0; i < o->nlayers; i++)
+        fds[i] = msg_take_fd(&s->msg, i);
+    return virtio_blk_layers(s->vm->disks[o->disk], fds, o->nlayers, e);
+}
+
 /* 0: answer CTL_DONE now; 1: answered, or will be; < 0: CTL_FAIL. */
 #ifdef DORMOUSE_DEBUG
 static void tried(void *ctx, const struct ctl_debug_done *result)
@@ -336,6 +353,8 @@ static int handle(struct ctl_server *s, struct err *e)
         return vsock_open(s, e);
     case CTL_BALLOON:
         return balloon(s, e);
+    case CTL_DISK:
+        return disk_layers(s, e);
 #ifdef DORMOUSE_DEBUG
     case CTL_DEBUG:
         s->debug_id = id;

@@ -348,3 +348,10 @@ int virtio_blk_new(struct dev **ret, const struct dev_env *env, unsigned slot,
     f |= c->readonly ? VIRTIO_F(F_RO) : VIRTIO_F(F_DISCARD) | VIRTIO_F(F_WRITE_ZEROES);
     return virtio_init(&b->v, &ops, env, slot, f, ret, e);
 }
+
+int virtio_blk_layers(struct dev *d, const int *fds, unsigned nfds, struct err *e)
+{
+    struct blk *b = container_of(d, struct blk, v.dev);
+    int r = disk_exchange(&b->disk, fds, nfds, e);
+    return r < 0 ? err_wrap(e, "other layers for a disk") : 0;
+}

@@ -18,4 +18,8 @@ struct virtio_blk_config {
 int virtio_blk_new(struct dev **ret, const struct dev_env *env, unsigned slot,
                    const struct virtio_blk_config *c, struct err *e);
 
+/* Other files behind the disk of a quiet device, with the same content; takes the descriptors.
+ * After an error the old ones stay. */
+int virtio_blk_layers(struct dev *d, const int *fds, unsigned nfds, struct err *e);
+
 #endif

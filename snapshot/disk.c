@@ -12,6 +12,7 @@
 #include <fcntl.h>
 #include <linux/falloc.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "../hypervisor/base/iov.h"
 #include "../hypervisor/base/mem.h"
@@ -399,4 +400,24 @@ void disk_settle(struct disk *d)
         d->settling = true;
         check_settled(d);
     }
+}
+
+int disk_exchange(struct disk *d, const int *fds, unsigned nfds, struct err *e)
+{
+    const struct overlay *top = disk_layers_top(&d->layers);
+    struct disk_layers fresh;
+    int r = 0;
+    /* A settled disk has flushed; marks that are only in memory would be lost. */
+    if (d->failed || d->nwrites || d->unflushed || (top && overlay_dirty(top)))
+        r = err_set(e, EIO, "what was written is not durable");
+    for (unsigned i = 0; r < 0 && i < nfds; i++)
+        close(fds[i]);
+    if (r == 0)
+        r = disk_layers_open(&fresh, fds, nfds, d->layers.size, d->layers.readonly, e);
+    if (r < 0)
+        return r;
+    disk_layers_close(&d->layers);
+    d->layers = fresh;
+    d->no_punch = false;
+    return 0;
 }

@@ -67,5 +67,8 @@ bool disk_may_begin(const struct disk *d, const struct disk_req *r);
 void disk_begin(struct disk *d, struct disk_req *r);
 /* No request comes any more: settled() when all writes have ended and are durable. */
 void disk_settle(struct disk *d);
+/* Of a settled disk: other files with the same content, which it takes. After an error the old
+ * ones stay. */
+int disk_exchange(struct disk *d, const int *fds, unsigned nfds, struct err *e);
 
 #endif

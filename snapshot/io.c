@@ -57,6 +57,12 @@ static int host_unlink(void *ctx, int dir, const char *name, bool is_dir)
     return result(unlinkat(dir, name, is_dir ? AT_REMOVEDIR : 0));
 }
 
+static int host_link(void *ctx, int dir, const char *name, int to_dir, const char *to)
+{
+    (void)ctx;
+    return result(linkat(dir, name, to_dir, to, 0));
+}
+
 static int host_list(void *ctx, int dir, bool (*each)(void *arg, const char *name), void *arg)
 {
     (void)ctx;
@@ -86,6 +92,7 @@ const struct snap_io snap_io_host = {
     .sync = host_sync,
     .rename = host_rename,
     .unlink = host_unlink,
+    .link = host_link,
     .list = host_list,
 };
 

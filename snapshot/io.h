@@ -22,6 +22,8 @@ struct snap_io {
     int (*sync)(void *ctx, int fd); /* a file's data and length, or a directory's names */
     int (*rename)(void *ctx, int dir, const char *from, const char *to);
     int (*unlink)(void *ctx, int dir, const char *name, bool is_dir);
+    /* A second name of a file, in another directory; the name is new. */
+    int (*link)(void *ctx, int dir, const char *name, int to_dir, const char *to);
     /* Names but . and ..; stops when each() returns false. The directory may shrink meanwhile.
      */
     int (*list)(void *ctx, int dir, bool (*each)(void *arg, const char *name), void *arg);

@@ -62,15 +62,22 @@ static bool size_ok(uint64_t size)
 
 int overlay_create(int fd, uint64_t size, struct err *e)
 {
+    return overlay_create_io(&snap_io_host, fd, size, e);
+}
+
+int overlay_create_io(const struct snap_io *io, int fd, uint64_t size, struct err *e)
+{
     if (!size_ok(size))
         return err_set(e, EINVAL, "a disk of %llu bytes: want a multiple of 4096 up to 64 GiB",
                        (unsigned long long)size);
     uint8_t h[HEADER_BYTES];
     header_fill(h, size);
-    if (ftruncate(fd, 0) < 0 ||
-        ftruncate(fd, (off_t)(BITMAP_OFFSET + bitmap_bytes(size) + size)) < 0)
-        return err_sys(e, errno, "size a disk overlay");
-    int r = fd_pwrite_full(fd, h, sizeof h, 0);
+    int r = io->truncate(io->ctx, fd, 0);
+    if (r == 0)
+        r = io->truncate(io->ctx, fd, BITMAP_OFFSET + bitmap_bytes(size) + size);
+    if (r < 0)
+        return err_sys(e, -r, "size a disk overlay");
+    r = snap_io_write_full(io, fd, h, sizeof h, 0);
     return r < 0 ? err_sys(e, -r, "write a disk overlay's header") : 0;
 }
 

@@ -31,6 +31,7 @@
 #include <stdint.h>
 
 #include "../hypervisor/base/err.h"
+#include "io.h"
 
 #define OVERLAY_BLOCK    4096u
 #define OVERLAY_DISK_MAX (64ull << 30)
@@ -40,6 +41,7 @@ struct overlay; /* one open layer */
 
 /* Formats an empty file for a disk of `size` bytes (multiple of 4096, <= 64 GiB). */
 int overlay_create(int fd, uint64_t size, struct err *e);
+int overlay_create_io(const struct snap_io *io, int fd, uint64_t size, struct err *e);
 /* Opens a layer; the fd stays the caller's and must outlive it. */
 int overlay_open(struct overlay **ret, int fd, bool writable, struct err *e);
 /* Marks that were not flushed are lost. */

@@ -50,10 +50,11 @@ enum gp_type {
                       POST to 127.0.0.1. Reply: STATUS (http, 0 none), OUTCOME, TEXT */
     GP_FREEZE,     /* before a snapshot: TRIM. Freeze the app, wait until the host has every
                       log line (2 s at most), sync, trim. Reply when quiet */
-    GP_RESTORED,   /* after a restore: GENERATION, REALTIME_NS, ENTROPY, FRESH, VM_ID, ENDPOINT,
-                      + GP_NET fields. Reseed, step clock, re-address, abort dead TCP, thaw.
+    GP_RESTORED,   /* after a restore: GENERATION, REALTIME_NS, ENTROPY, FRESH, CUT, VM_ID,
+                      ENDPOINT, + GP_NET fields. Reseed, step clock, re-address, abort dead TCP, thaw.
                       On a failure the app stays frozen. Then lines without ack come again */
-    GP_THAW,       /* the snapshot is taken and this same machine goes on */
+    GP_THAW,       /* the snapshot is taken and this same machine goes on; optional REALTIME_NS:
+                      the clock stood still meanwhile */
     GP_STOP,       /* SIGNAL, TIMEOUT_MS: stop the app, then power off */
     GP_STATS,      /* Reply: MEM_TOTAL, MEM_AVAILABLE, PROCS, UPTIME_NS */
     GP_BUILD_STEP, /* builder mode: OP + its fields (below). Output goes to the log stream.
@@ -144,6 +145,7 @@ enum gp_tag {
     GP_T_TRIM, /* FREEZE: u32 bool, drop caches and report free pages first (image snapshot) */
     GP_T_STREAM,   /* HELLO: u32 port of this stream */
     GP_T_DROP_IDS, /* FREEZE: u32 bool: image snapshot, forget machine-id etc. */
+    GP_T_CUT,      /* RESTORED: u32 bool: connections with the host end, too (a rollback) */
 };
 
 enum gp_hook_outcome {

@@ -333,6 +333,25 @@ static inline int disk_unlink(void *ctx, int dir, const char *name, bool is_dir)
     return 0;
 }
 
+static inline int disk_link(void *ctx, int dir, const char *name, int to_dir, const char *to)
+{
+    struct disk *d = ctx;
+    unsigned in = disk_inode_of(d, to_dir);
+    const struct disk_names *from = &d->inodes[disk_inode_of(d, dir)].now;
+    int r = disk_step(d), at = names_find(from, name);
+    if (r < 0)
+        return r;
+    if (at < 0)
+        return -ENOENT;
+    if (names_find(&d->inodes[in].now, to) >= 0)
+        return -EEXIST;
+    struct disk_event *ev = event_add(d, DISK_LINK, in);
+    ev->target = from->inode[at];
+    strncpy(ev->name, to, DISK_NAME - 1);
+    names_put(&d->inodes[in].now, to, ev->target);
+    return 0;
+}
+
 static inline int disk_list(void *ctx, int dir, bool (*each)(void *arg, const char *name),
                             void *arg)
 {
@@ -352,7 +371,7 @@ static inline void disk_init(struct disk *d)
     memset(d, 0, sizeof *d);
     d->io = (struct snap_io){disk_open,     disk_close, disk_pwrite,
                              disk_truncate, disk_sync,  disk_rename,
-                             disk_unlink,   disk_list,  d};
+                             disk_unlink,   disk_link,  disk_list, d};
     for (int i = 0; i < DISK_FDS; i++)
         d->fd_inode[i] = -1;
     if (disk_new_inode(d, true) != DISK_ROOT)

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "../../api/api.h"
+#include "../../api/fleet_checkpoint.h"
 #include "../../api/fleet_info.h"
 
 struct fleet {
@@ -24,6 +25,7 @@ struct fleet {
     int stream;      /* what fleet_stream() gives; -1: it fails */
     unsigned acquired, policies, idle_seconds;
     unsigned builds, forgotten, runs, suspends, resumes, terminates;
+    unsigned checkpoints, rollbacks, forks;
 };
 
 static int fake_turn(struct fleet *f, unsigned *count, struct err *e)
@@ -120,6 +122,62 @@ void fleet_policy(struct fleet *f, const struct store_vm *row)
 {
     f->policies++;
     f->idle_seconds = row->has_idle ? row->idle_seconds : 0;
+}
+
+int fleet_checkpoint(struct fleet *f, struct store_checkpoint *c, struct err *e)
+{
+    const struct store_disk d = {.n = 0};
+    AUTO(store_checkpoint_free) struct store_checkpoint other = {.tags = NULL};
+    int r = fake_turn(f, &f->checkpoints, e);
+    if (r < 0)
+        return r;
+    if (c->name[0] && store_checkpoint_find(f->store, c->vm, c->name, &other, NULL) == 0)
+        return err_set(e, EEXIST, "it already has a checkpoint of this name");
+    c->created_at = 1000.5;
+    c->memory_bytes = 8192;
+    c->disk_bytes = 4096;
+    c->generation = 3;
+    return store_checkpoint_add(f->store, c, &d, e);
+}
+
+int fleet_checkpoint_delete(struct fleet *f, const char *vm_id, const char *which,
+                            struct err *e)
+{
+    (void)vm_id;
+    int r = fake_turn(f, &f->checkpoints, e);
+    return r < 0 ? r : store_checkpoint_delete(f->store, which, e);
+}
+
+int fleet_rollback(struct fleet *f, const char *vm_id, const char *which, struct err *e)
+{
+    (void)which;
+    int r = fake_turn(f, &f->rollbacks, e);
+    return r < 0 ? r : fake_move(f, vm_id, "RUNNING", e);
+}
+
+int fleet_fork(struct fleet *f, const struct fleet_fork *ask, struct err *e)
+{
+    int r = fake_turn(f, &f->forks, e);
+    bool begun = r == 0 && (r = store_begin(f->store, e)) == 0;
+    for (size_t i = 0; i < ask->n; i++) {
+        struct store_lineage l = {.number = (uint32_t)i + 1};
+        snprintf(l.vm, sizeof l.vm, "%s", ask->children[i].id);
+        snprintf(l.parent, sizeof l.parent, "%s", ask->parent);
+        snprintf(l.checkpoint, sizeof l.checkpoint, "%s", ask->which ? ask->which : "");
+        snprintf(l.fork, sizeof l.fork, "%s", ask->id);
+        if (r == 0)
+            r = store_vm_add(f->store, &ask->children[i], e);
+        if (r == 0)
+            r = store_lineage_add(f->store, &l, e);
+        store_vm_free(&ask->children[i]);
+    }
+    if (r == 0 && ask->also && ask->also(ask->ctx) < 0)
+        r = err_set(e, ECANCELED, "not wanted any more");
+    if (r == 0)
+        return store_commit(f->store, e);
+    if (begun)
+        store_rollback(f->store);
+    return r;
 }
 
 int fleet_log_open(struct fleet *f, const char *id, int *ret_fd, struct err *e)

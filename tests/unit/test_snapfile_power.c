@@ -95,7 +95,7 @@ static int suspend(struct world *w)
     int root = disk_open_dir(&w->disk, ""), dir = disk_open_dir(&w->disk, VM);
     uint64_t bytes;
     w->next = ST_SUSPENDED;
-    int r = snapfiles_suspend(&w->disk.io, w->seal, root, dir, w->generation, &s, &bytes, NULL);
+    int r = snapfiles_suspend(&w->disk.io, w->seal, w->generation == 1 ? root : -1, dir, 0, w->generation, &s, &bytes, NULL);
     disk_close(&w->disk, dir);
     disk_close(&w->disk, root);
     return r;
@@ -347,7 +347,7 @@ static const char *restart(struct world *w)
     case ST_RUNNING:
     case ST_ENDING: /* a session that runs ends with its host */
         if (dir >= 0)
-            snapfiles_clean(io, dir, 0);
+            snapfiles_clean(io, dir, 0, 0);
         if (dir >= 0 && names_in(w, VM)->n)
             wrong = "files of an ended session stay";
         break;
@@ -356,20 +356,20 @@ static const char *restart(struct world *w)
             wrong = "files of a session came back after its end";
         break;
     case ST_SUSPENDED:
-        if (w->resuming && dir >= 0 && !snapfiles_intact(io, dir, w->generation)) {
+        if (w->resuming && dir >= 0 && !snapfiles_intact(io, dir, 0, w->generation)) {
             /* It ran: ended, as reconcile.c does it. */
-            snapfiles_clean(io, dir, 0);
+            snapfiles_clean(io, dir, 0, 0);
             w->state = ST_ENDED;
             wrong = names_in(w, VM)->n ? "files of an ended session stay" : NULL;
-        } else if (dir < 0 || !snapfiles_intact(io, dir, w->generation))
+        } else if (dir < 0 || !snapfiles_intact(io, dir, 0, w->generation))
             wrong = "the row says suspended, and the files are not there";
         else if (!same_file(w, dir, "disk.ovl", w->content, DISK_LEN))
             wrong = "the disk is not what it was";
         else if (!same_memory(w, dir, name))
             wrong = "the memory is not what it was";
-        else if (snapfiles_clean(io, dir, w->generation), names_in(w, VM)->n != 2)
+        else if (snapfiles_clean(io, dir, 0, w->generation), names_in(w, VM)->n != 2)
             wrong = "files that nobody owns stay";
-        else if (!snapfiles_intact(io, dir, w->generation))
+        else if (!snapfiles_intact(io, dir, 0, w->generation))
             wrong = "the cleaning took too much";
         break;
     case ST_PENDING: /* a build cut short */

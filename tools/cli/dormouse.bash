@@ -11,7 +11,7 @@ _dormouse_options() { # of one command, as its help shows them
 _dormouse() {
     local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} command='' word i
     local commands='deploy build images rm run ps curl token logs exec cp ls update suspend
-        resume terminate inspect events keys host doctor env version help'
+        resume terminate checkpoint checkpoints rollback fork inspect events keys host doctor env version help'
     COMPREPLY=()
     for ((i = 1; i < COMP_CWORD; i++)); do
         word=${COMP_WORDS[i]}
@@ -58,12 +58,21 @@ _dormouse() {
         )
         ;;
     rm | run) mapfile -t COMPREPLY < <(compgen -W "$(dormouse images -q 2>/dev/null)" -- "$cur") ;;
-    curl | token | exec | ls | update | suspend | resume | terminate)
+    curl | token | exec | ls | update | suspend | resume | terminate | checkpoint | fork)
         mapfile -t COMPREPLY < <(compgen -W "$(dormouse ps -q 2>/dev/null)" -- "$cur")
         ;;
     logs)
         if [[ " ${COMP_WORDS[*]} " = *' --build '* || " ${COMP_WORDS[*]} " = *' -b '* ]]; then
             mapfile -t COMPREPLY < <(compgen -W "$(dormouse images -q 2>/dev/null)" -- "$cur")
+        else
+            mapfile -t COMPREPLY < <(compgen -W "$(dormouse ps -aq 2>/dev/null)" -- "$cur")
+        fi
+        ;;
+    checkpoints | rollback) # a microVM, then one of its checkpoints
+        if [[ ${COMP_WORDS[COMP_CWORD - 2]} = rollback || $prev = -d || $prev = --delete ]]; then
+            word=${COMP_WORDS[COMP_CWORD - 1]}
+            [[ $command = rollback ]] || word=${COMP_WORDS[COMP_CWORD - 2]}
+            mapfile -t COMPREPLY < <(compgen -W "$(dormouse checkpoints -q "$word" 2>/dev/null)" -- "$cur")
         else
             mapfile -t COMPREPLY < <(compgen -W "$(dormouse ps -aq 2>/dev/null)" -- "$cur")
         fi

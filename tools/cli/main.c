@@ -42,6 +42,10 @@ static const struct cli_command commands[] = {
     COMMAND(suspend, "VM...", "put microVMs to sleep"),
     COMMAND(resume, "VM...", "wake microVMs"),
     COMMAND(terminate, "VM...", "end microVMs"),
+    COMMAND(checkpoint, "VM", "keep memory and disk as they are now, to come back to"),
+    COMMAND(checkpoints, "VM", "list a microVM's checkpoints, or delete some"),
+    COMMAND(rollback, "VM CHECKPOINT", "memory and disk back to a checkpoint"),
+    COMMAND(fork, "VM", "new microVMs that go on from here, or from a checkpoint"),
     COMMAND(inspect, "VM|IMAGE", "all that is known about it, as JSON"),
     COMMAND(events, "", "what happens to microVMs and images, as it happens"),
     COMMAND(keys, "create|list|revoke", "access keys: make, list, revoke"),
@@ -86,7 +90,7 @@ static void help_all(void)
 {
     printf("Usage: dormouse COMMAND [OPTIONS] [NAMES]\n\nCommands:\n");
     for (size_t i = 0; i < ARRAY_LEN(commands); i++)
-        printf("  %-10s %-18s %s\n", commands[i].name, commands[i].usage, commands[i].text);
+        printf("  %-11s %-18s %s\n", commands[i].name, commands[i].usage, commands[i].text);
     printf("\nOptions of all commands:\n");
     print_options(common);
     printf("\nVM is an id or the beginning of one. IMAGE is NAME, NAME:VERSION or an ARN.\n"
