@@ -295,8 +295,9 @@ static int open_parts(struct snap_file *f, int fd, void *scratch, struct err *e)
     r = check_crc(state, f->state, e);
     if (r == 0)
         r = dr_check(f->state, f->state_len, e);
-    if (r < 0 || (scratch && (f->info.flags & SNAP_FULL)))
-        return r; /* its pages lie where their numbers say: the index is for saving over it */
+    /* Its pages lie where their numbers say: the index is for saving over it. */
+    if (r < 0 || (scratch && (f->info.flags & (SNAP_FULL | SNAP_LAYERED)) == SNAP_FULL))
+        return r;
     r = read_section(fd, index, &f->index, e);
     if (r < 0)
         return r;

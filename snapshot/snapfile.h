@@ -131,8 +131,9 @@ struct snap_file {
         .head = NULL   \
     }
 /* `scratch` (may be NULL), of SNAP_SCRATCH bytes, is for who restores in a hurry: it saves an
- * allocation, a full snapshot's index is left out (nruns 0), and deltas are mapped instead of
- * read, so the process may die of a file that is cut meanwhile. It must outlive f. */
+ * allocation, a full snapshot's index is left out (nruns 0; but over a layer it is needed), and
+ * deltas are mapped instead of read, so the process may die of a file that is cut meanwhile. It
+ * must outlive f. */
 #define SNAP_SCRATCH (16u << 10)
 int snap_open(struct snap_file *f, int fd, void *scratch, struct err *e);
 void snap_free(struct snap_file *f);
