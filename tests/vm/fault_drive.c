@@ -229,6 +229,7 @@ int main(int argc, char **argv)
 {
     char command[300];
     unsigned s = setting("SEED", 1);
+    setvbuf(stdout, NULL, _IOLBF, 0);
     kills = setting("KILLS", 10);
     clients = setting("CLIENTS", 4);
     seed(s);
