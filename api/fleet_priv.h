@@ -347,7 +347,7 @@ struct open_disk {
 };
 void disk_close(struct open_disk *l);
 int disk_open(struct fleet *f, const struct store_disk *d, struct open_disk *ret,
-                struct err *e);
+              struct err *e);
 bool disk_there(struct fleet *f, const struct store_disk *d);
 /* The layer on top, for reading and writing. */
 int vm_disk_open(const struct fvm *vm, struct err *e);

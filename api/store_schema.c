@@ -52,10 +52,11 @@ const struct store_step store_steps[] = {
     {"ALTER TABLE vm ADD COLUMN name TEXT NOT NULL DEFAULT '';"
      "ALTER TABLE vm ADD COLUMN tags TEXT;"
      "ALTER TABLE vm ADD COLUMN env TEXT;"},
-    /* 3: checkpoints and forks. A disk is the frozen layers over its image's, bottom first, and the
-     * number of the layer on top of them that its microVM writes to; a checkpoint has none. A
-     * layer's file stays for as long as a disk has it. */
-    {"CREATE TABLE layer (id TEXT PRIMARY KEY, bytes INTEGER NOT NULL, created_at REAL NOT NULL)"
+    /* 3: checkpoints and forks. A disk is the frozen layers over its image's, bottom first, and
+     * the number of the layer on top of them that its microVM writes to; a checkpoint has none.
+     * A layer's file stays for as long as a disk has it. */
+    {"CREATE TABLE layer (id TEXT PRIMARY KEY, bytes INTEGER NOT NULL, created_at REAL NOT "
+     "NULL)"
      " STRICT, WITHOUT ROWID;"
      "CREATE TABLE disk (holder TEXT PRIMARY KEY, serial INTEGER NOT NULL)"
      " STRICT, WITHOUT ROWID;"

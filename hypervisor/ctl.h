@@ -127,8 +127,8 @@ struct ctl_layer {
     uint64_t kernel;   /* goes into the file's header */
 };
 
-/* fds: all layers of the disk, base first, as with CTL_RESTORE. They hold what the old ones held:
- * the old top frozen, and an empty one over it. After an error the old ones stay. */
+/* fds: all layers of the disk, base first, as with CTL_RESTORE. They hold what the old ones
+ * held: the old top frozen, and an empty one over it. After an error the old ones stay. */
 struct ctl_disk_order {
     uint32_t disk;
     uint32_t nlayers;

@@ -7,9 +7,10 @@
 
 #include "base/err.h"
 
-#define NURSERY_SPAWN 1u /* struct nursery_spawn + fds: control socket, [listener], [cgroup] \
-                          */
-#define NURSERY_BORN 2u  /* the answer: struct nursery_born */
+#define NURSERY_SPAWN                                                                       \
+    1u                  /* struct nursery_spawn + fds: control socket, [listener], [cgroup] \
+                         */
+#define NURSERY_BORN 2u /* the answer: struct nursery_born */
 
 struct nursery_spawn {
     uint32_t vcpus, uid;

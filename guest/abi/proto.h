@@ -51,8 +51,9 @@ enum gp_type {
     GP_FREEZE,     /* before a snapshot: TRIM. Freeze the app, wait until the host has every
                       log line (2 s at most), sync, trim. Reply when quiet */
     GP_RESTORED,   /* after a restore: GENERATION, REALTIME_NS, ENTROPY, FRESH, CUT, VM_ID,
-                      ENDPOINT, + GP_NET fields. Reseed, step clock, re-address, abort dead TCP, thaw.
-                      On a failure the app stays frozen. Then lines without ack come again */
+                      ENDPOINT, + GP_NET fields. Reseed, step clock, re-address, abort dead TCP,
+                      thaw.   On a failure the app stays frozen. Then lines without ack come again
+                    */
     GP_THAW,       /* the snapshot is taken and this same machine goes on; optional REALTIME_NS:
                       the clock stood still meanwhile */
     GP_STOP,       /* SIGNAL, TIMEOUT_MS: stop the app, then power off */

@@ -369,9 +369,8 @@ static inline int disk_list(void *ctx, int dir, bool (*each)(void *arg, const ch
 static inline void disk_init(struct disk *d)
 {
     memset(d, 0, sizeof *d);
-    d->io = (struct snap_io){disk_open,     disk_close, disk_pwrite,
-                             disk_truncate, disk_sync,  disk_rename,
-                             disk_unlink,   disk_link,  disk_list, d};
+    d->io = (struct snap_io){disk_open,   disk_close,  disk_pwrite, disk_truncate, disk_sync,
+                             disk_rename, disk_unlink, disk_link,   disk_list,     d};
     for (int i = 0; i < DISK_FDS; i++)
         d->fd_inode[i] = -1;
     if (disk_new_inode(d, true) != DISK_ROOT)

@@ -95,7 +95,8 @@ static int suspend(struct world *w)
     int root = disk_open_dir(&w->disk, ""), dir = disk_open_dir(&w->disk, VM);
     uint64_t bytes;
     w->next = ST_SUSPENDED;
-    int r = snapfiles_suspend(&w->disk.io, w->seal, w->generation == 1 ? root : -1, dir, 0, w->generation, &s, &bytes, NULL);
+    int r = snapfiles_suspend(&w->disk.io, w->seal, w->generation == 1 ? root : -1, dir, 0,
+                              w->generation, &s, &bytes, NULL);
     disk_close(&w->disk, dir);
     disk_close(&w->disk, root);
     return r;

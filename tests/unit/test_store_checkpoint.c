@@ -304,13 +304,14 @@ TEST(upgrade)
     store_close(fresh());
     unlink(path);
     CHECK(store_open_steps(&s, path, store_steps, 1, &e) == 0);
-    CHECK(sqlite3_exec(s->w.db,
-                       "INSERT INTO vm (id, label, image, major, state, reason, role_arn, "
-                       "has_idle, auto_resume, idle_seconds, suspended_seconds, max_seconds, "
-                       "started_at, terminated_at, suspended_at, ip, generation) VALUES "
-                       "('old', 'label', 'box', 1, 'SUSPENDED', '', '', 1, 1, 60, 60, 60, 1, 0, "
-                       "2, 3, 4)",
-                       NULL, NULL, NULL) == SQLITE_OK);
+    CHECK(
+        sqlite3_exec(s->w.db,
+                     "INSERT INTO vm (id, label, image, major, state, reason, role_arn, "
+                     "has_idle, auto_resume, idle_seconds, suspended_seconds, max_seconds, "
+                     "started_at, terminated_at, suspended_at, ip, generation) VALUES "
+                     "('old', 'label', 'box', 1, 'SUSPENDED', '', '', 1, 1, 60, 60, 60, 1, 0, "
+                     "2, 3, 4)",
+                     NULL, NULL, NULL) == SQLITE_OK);
     store_close(s);
     CHECK(store_open(&s, path, &e) == 0);
     snprintf(copy, sizeof copy, "%s.v1.bak", path);
