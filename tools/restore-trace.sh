@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Where the instructions of one restore go: by phase, by function of the programs, by function of
 # the host's kernel. From the order to restore to the guest's first instruction.
-#   tools/restore-trace.sh [pooled|unpooled]     called by `make restore-trace MODE=...`
+#   tools/restore-trace.sh [pooled|unpooled|prepared]     called by `make restore-trace MODE=...`
 # In the emulated host every instruction is counted, by a plugin of the emulator (tcgtrace.c). On
 # an ARM64 machine with KVM (root, and the program perf) the processor's counter is sampled.
 # What it found stays in build/trace.
@@ -12,9 +12,9 @@ build=${BUILD:-build}
 out=$build/trace
 mode=${1:-pooled}
 case $mode in
-pooled | unpooled) ;;
+pooled | unpooled | prepared) ;;
 *)
-    echo "error: '$mode' is no mode; say pooled or unpooled" >&2
+    echo "error: '$mode' is no mode; say pooled, unpooled or prepared" >&2
     exit 2
     ;;
 esac

@@ -74,6 +74,7 @@ struct inst {
     int tap;
     int pidfd;
     uint32_t id;
+    bool prepared;
     size_t len;
     char text[4096]; /* what the console said last */
     char buf[16384]; /* of the control connection */
@@ -95,6 +96,10 @@ struct target {
     bool (*boot)(struct inst *in, const struct spec *s, uint64_t *ready_ns);
     bool (*restore)(struct inst *in, const struct spec *s, const char *image,
                     const char *session);
+    /* Of a machine that was restored: which pages it touched, to a file beside the image. */
+    bool (*workset)(struct inst *in, const char *image);
+    /* An embryo gets an image's memory and those pages beforehand. */
+    bool (*prepare)(struct inst *in, const struct spec *s, const char *image);
     /* Leaves the machine paused. */
     bool (*save)(struct inst *in, const char *path, bool full, struct saved *ret);
     bool (*stop)(struct inst *in);
@@ -144,8 +149,11 @@ void image_name(const struct target *t, const char *what, char ret[256]);
 bool make_image(const struct target *t, const struct spec *s, const char *what,
                 const char *params, bool keep);
 
-enum mode { UNPOOLED, POOLED, MODES };
+/* With a fresh process; with one out of the pool; with one that has the image's memory and
+ * working set mapped, too. */
+enum mode { UNPOOLED, POOLED, PREPARED, MODES };
 extern const char *const mode_names[MODES];
+bool make_workset(const struct target *t, const char *image); /* false: it has no such thing */
 
 struct restored {
     uint64_t begin, done;
@@ -155,7 +163,9 @@ struct restored {
     uint64_t phases[8];
 };
 
-bool pooled(const struct target *t, struct inst *in, const struct spec *s);
+/* What is there before the order to restore comes. */
+bool ready_for(const struct target *t, struct inst *in, const struct spec *s, enum mode mode,
+               const char *image);
 bool restore_once(const struct target *t, const struct spec *s, enum mode mode,
                   const char *image, const char *session, enum calls calls,
                   struct restored *ret);

@@ -207,13 +207,17 @@ static void snapshots(const struct plan *p, const struct target *t)
 
 /* ---- restore ---- */
 
-const char *const mode_names[MODES] = {"unpooled", "pooled"};
+const char *const mode_names[MODES] = {"unpooled", "pooled", "prepared"};
 
-/* Out of the pool: whatever it does after it said that it is ready is long done. */
-bool pooled(const struct target *t, struct inst *in, const struct spec *s)
+bool ready_for(const struct target *t, struct inst *in, const struct spec *s, enum mode mode,
+               const char *image)
 {
+    if (mode == UNPOOLED)
+        return true;
     bool ok = t->embryo(in, s);
-    usleep(POOL_US);
+    if (mode == PREPARED)
+        ok = ok && t->prepare(in, s, image);
+    usleep(IDLE_US); /* whatever it does after it said that it is ready is long done */
     return ok;
 }
 
@@ -222,10 +226,8 @@ bool restore_once(const struct target *t, const struct spec *s, enum mode mode,
                   struct restored *ret)
 {
     static struct inst in;
-    bool ok = true;
-    if (mode == POOLED)
-        ok = pooled(t, &in, s);
-    ret->faults_before = mode == POOLED ? proc_faults(in.pid) : 0;
+    bool ok = ready_for(t, &in, s, mode, image);
+    ret->faults_before = mode != UNPOOLED ? proc_faults(in.pid) : 0;
     trace_begin(calls);
     ret->begin = now_ns();
     if (mode == UNPOOLED)
@@ -304,6 +306,19 @@ static void restores(const struct plan *p, const struct target *t, enum mode mod
     }
 }
 
+/* The pages that the dozing guest touches until it has printed a dot. */
+bool make_workset(const struct target *t, const char *image)
+{
+    static struct inst in;
+    struct spec s = spec_for(t, "");
+    if (!t->workset)
+        return false;
+    bool ok = t->embryo(&in, &s) && t->restore(&in, &s, image, NULL) &&
+              console_shows(&in, ".") && t->workset(&in, image);
+    t->stop(&in);
+    return ok;
+}
+
 /* A session of the dozing guest, to restore from two layers. */
 static bool make_session(const struct target *t, const char *image, char session[256])
 {
@@ -338,11 +353,15 @@ void cases_snapshot(const struct plan *p)
         if (!t->save || !make_image(t, &doze, "doze", NULL, false))
             continue;
         image_name(t, "doze", image);
-        for (enum mode mode = 0; mode < MODES; mode++)
-            restores(p, t, mode, image, NULL);
+        for (enum mode mode = 0; mode < MODES; mode++) {
+            if (mode != PREPARED || make_workset(t, image))
+                restores(p, t, mode, image, NULL);
+        }
         if (!t->has_session || !make_session(t, image, session))
             continue;
-        for (enum mode mode = 0; mode < MODES; mode++)
-            restores(p, t, mode, image, session);
+        for (enum mode mode = 0; mode < MODES; mode++) {
+            if (mode != PREPARED || t->prepare)
+                restores(p, t, mode, image, session);
+        }
     }
 }

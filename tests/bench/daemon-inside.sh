@@ -27,10 +27,10 @@ case ,$ONLY, in
 *) mount -t tmpfs -o mode=0755,size=60% none $state ;;
 esac
 
-up() {
+up() { # with more settings
     rm -f "$run/ready"
     "$DORMOUSED" --listen 127.0.0.1 --port "$port" --state $state --run "$run" --vmm "$VMM" \
-        --kernel "$KERNEL" --initrd "$INITRD" --bases "$BASES" </dev/null >>"$log" 2>&1 &
+        --kernel "$KERNEL" --initrd "$INITRD" --bases "$BASES" "$@" </dev/null >>"$log" 2>&1 &
     daemon=$!
     until [ -e "$run/ready" ]; do
         kill -0 $daemon 2>/dev/null || {
@@ -87,6 +87,13 @@ if has first-byte proxy create list; then
         ! has $name || cases=$cases,$name
     done
     [ -z "$cases" ] || measure "${cases#,}" bench "${RUNS:-11}"
+    if has first-byte; then
+        down
+        up --working-sets 0
+        WORKSETS=off measure first-byte bench 6
+        down
+        up
+    fi
 fi
 if has suspend sessions clones-app; then
     build python dormouse/python workload.py '["python3", "/workload.py"]' || status=1

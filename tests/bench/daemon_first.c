@@ -21,14 +21,21 @@
 
 static const char *const tls_names[] = {"established", "new"};
 
+/* "off" when the daemon was told to do without working sets; as it comes, params do not say. */
+static const char *worksets(void)
+{
+    return getenv("WORKSETS");
+}
+
 static void rec_first(const char *name, bool fresh, const char *phase, uint64_t ns)
 {
-    char params[96];
+    char params[128];
+    int n = snprintf(params, sizeof params, "{\"tls\":\"%s\"", tls_names[fresh]);
+    if (worksets())
+        n += snprintf(params + n, sizeof params - (size_t)n, ",\"workset\":\"%s\"", worksets());
     if (phase)
-        snprintf(params, sizeof params, "{\"tls\":\"%s\",\"phase\":\"%s\"}", tls_names[fresh],
-                 phase);
-    else
-        snprintf(params, sizeof params, "{\"tls\":\"%s\"}", tls_names[fresh]);
+        n += snprintf(params + n, sizeof params - (size_t)n, ",\"phase\":\"%s\"", phase);
+    snprintf(params + n, sizeof params - (size_t)n, "}");
     rec(name, params, "time", "ms", WHO, MS(ns));
 }
 
@@ -77,7 +84,7 @@ static bool once(struct bench *b, bool fresh, bool keep)
     uint64_t begin = now_ns();
     for (unsigned i = 0; ok && i < REQUESTS; i++)
         ok = vm_ask(&vm.hc, &vm, "/");
-    if (ok && keep)
+    if (ok && keep && !worksets())
         rec("endpoint-request", "{\"connection\":\"kept\"}", "time", "ms", WHO,
             MS(now_ns() - begin) / REQUESTS);
     ok = ok && woken(b, &vm, fresh, keep);
@@ -118,7 +125,8 @@ void daemon_first(struct bench *b)
             }
         }
     }
-    note_log(b);
+    if (!worksets())
+        note_log(b);
 }
 
 /* ---- the proxy beside nginx ---- */

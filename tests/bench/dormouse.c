@@ -50,6 +50,7 @@ static bool embryo(struct inst *in, const struct spec *s)
     in->pid = -1;
     in->ctl = in->console = in->tap = in->pidfd = -1;
     in->id = 0;
+    in->prepared = false;
     if (msg_pair(pair, &e) < 0)
         return false;
     in->ctl = pair[0];
@@ -148,14 +149,44 @@ static bool restore(struct inst *in, const struct spec *s, const char *image,
     if (!console_open(in, &console))
         return false;
     fds[n++] = console;
-    fds[n++] = open(image, O_RDONLY | O_CLOEXEC);
+    if (!in->prepared)
+        fds[n++] = open(image, O_RDONLY | O_CLOEXEC);
     if (session)
         fds[n++] = open(session, O_RDONLY | O_CLOEXEC);
     struct ctl_machine m = machine(in, s, fds, &n);
     m.nmem_layers = session ? 2 : 1;
+    m.prepared = in->prepared;
     bool ok = order(in, CTL_RESTORE, &m, sizeof m, fds, n);
     close_fds(in, fds, n);
     return ok;
+}
+
+static void workset_path(const char *image, char ret[300])
+{
+    snprintf(ret, 300, "%s.workset", image);
+}
+
+static bool workset(struct inst *in, const char *image)
+{
+    char path[300];
+    workset_path(image, path);
+    int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    bool ok = fd >= 0 && order(in, CTL_WORKSET, NULL, 0, &fd, 1);
+    if (fd >= 0)
+        close(fd);
+    return ok;
+}
+
+static bool prepare(struct inst *in, const struct spec *s, const char *image)
+{
+    char path[300];
+    const struct ctl_machine m = {
+        .version = CTL_VERSION, .vcpus = s->vcpus, .mem_bytes = s->mem, .has_workset = 1};
+    workset_path(image, path);
+    const int fds[] = {open(image, O_RDONLY | O_CLOEXEC), open(path, O_RDONLY | O_CLOEXEC)};
+    in->prepared = order(in, CTL_PREPARE, &m, sizeof m, fds, 2);
+    close_fds(in, fds, 2);
+    return in->prepared;
 }
 
 static bool embryo_and_tap(struct inst *in, const struct spec *s)
@@ -214,6 +245,8 @@ const struct target target_dormouse = {.name = "dormouse",
                                        .embryo = embryo_and_tap,
                                        .boot = boot,
                                        .restore = restore,
+                                       .workset = workset,
+                                       .prepare = prepare,
                                        .save = save,
                                        .stop = stop,
                                        .phases = phases};

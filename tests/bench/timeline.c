@@ -234,7 +234,7 @@ static void one(const struct target *t, enum mode mode, const char *image, doubl
     static struct inst in;
     struct spec s = spec_for(t, "");
     memset(&tl, 0, sizeof tl);
-    bool ok = mode == UNPOOLED || pooled(t, &in, &s);
+    bool ok = ready_for(t, &in, &s, mode, image);
     tl.event_ns = event_ns;
     tl.print = keep;
     snprintf(tl.who, sizeof tl.who, "%s-%s", t->name, mode_names[mode]);
@@ -278,6 +278,8 @@ void cases_timeline(const struct plan *p)
             continue;
         /* The way of a peer without its pool is too long for the kernel's buffer. */
         for (enum mode mode = t == &target_dormouse ? UNPOOLED : POOLED; mode < MODES; mode++) {
+            if (mode == PREPARED && !make_workset(t, image))
+                continue;
             one(t, mode, image, event_ns, false);
             one(t, mode, image, event_ns, true);
         }
@@ -298,7 +300,7 @@ static void traced(enum mode mode, const char *image, unsigned times, unsigned m
     const struct target *t = &target_dormouse;
     struct spec s = spec_for(t, "");
     for (unsigned i = 0; i < times; i++) {
-        bool ok = mode == UNPOOLED || pooled(t, &in, &s);
+        bool ok = ready_for(t, &in, &s, mode, image);
         if (i >= marked)
             mark();
         if (mode == UNPOOLED)
@@ -313,8 +315,8 @@ static void traced(enum mode mode, const char *image, unsigned times, unsigned m
 void cases_trace(const struct plan *p)
 {
     static const char *const names[][MODES] = {
-        {"restore-trace-unpooled", "restore-trace-pooled"},
-        {"restore-loop-unpooled", "restore-loop-pooled"}};
+        {"restore-trace-unpooled", "restore-trace-pooled", "restore-trace-prepared"},
+        {"restore-loop-unpooled", "restore-loop-pooled", "restore-loop-prepared"}};
     struct spec doze = spec_for(&target_dormouse, "bench=doze");
     char image[256];
     for (enum mode mode = 0; mode < MODES; mode++) {
@@ -323,6 +325,8 @@ void cases_trace(const struct plan *p)
                 !make_image(&target_dormouse, &doze, "trace", NULL, false))
                 continue;
             image_name(&target_dormouse, "trace", image);
+            if (mode == PREPARED && !make_workset(&target_dormouse, image))
+                complain("no working set to prepare");
             traced(mode, image, loop ? LOOPS : 3, 2);
         }
     }

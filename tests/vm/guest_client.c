@@ -223,9 +223,22 @@ bool guest_boot(struct guest *g, const struct setup *s, const struct disk *disks
     return run(g, CTL_BOOT, &m, fds, nfds);
 }
 
+/* As the daemon's pool does it. */
+static bool prepare(struct guest *g, const struct setup *s)
+{
+    const struct ctl_machine m = {
+        .version = CTL_VERSION, .vcpus = 1, .mem_bytes = MEM, .has_workset = 1};
+    const int fds[] = {open(s->prepare_image, O_RDONLY | O_CLOEXEC),
+                       open(s->prepare_workset, O_RDONLY | O_CLOEXEC)};
+    int r = order_fds(g, CTL_PREPARE, &m, sizeof m, fds, 2);
+    close(fds[0]);
+    close(fds[1]);
+    return r == 0;
+}
+
 bool guest_embryo(struct guest *g, const struct setup *s)
 {
-    return begin(g, s);
+    return begin(g, s) && (!s->prepare_image || prepare(g, s));
 }
 
 bool guest_restore(struct guest *g, const struct setup *s, const struct disk *disks, unsigned n,
@@ -240,11 +253,13 @@ bool guest_load(struct guest *g, const struct setup *s, const struct disk *disks
     int fds[8];
     size_t nfds = 1;
     fds[0] = console_pipe(g);
-    fds[nfds++] = open(image, O_RDONLY | O_CLOEXEC);
+    if (!s->prepare_image)
+        fds[nfds++] = open(image, O_RDONLY | O_CLOEXEC);
     if (session)
         fds[nfds++] = open(session, O_RDONLY | O_CLOEXEC);
     struct ctl_machine m = machine(s, disks, n, fds, &nfds);
     m.nmem_layers = session ? 2 : 1;
+    m.prepared = s->prepare_image != NULL;
     return run(g, CTL_RESTORE, &m, fds, nfds);
 }
 

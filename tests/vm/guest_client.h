@@ -50,6 +50,9 @@ struct disk {
 struct setup {
     const char *vmm, *kernel, *initrd;
     int tap; /* 0: a machine without network */
+    /* Files of an image and its working set: given to the VMM before it is restored; NULL: no.
+     */
+    const char *prepare_image, *prepare_workset;
 };
 
 /* Makes a tap with the addresses 10.9.0.254 and 10.9.0.253 and gives its MAC; -1 on failure. */
