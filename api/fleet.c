@@ -18,7 +18,6 @@
 #include "events.h"
 #include "fleet_take.h"
 
-
 static unsigned bucket(const char *s)
 {
     uint32_t h = 2166136261u;

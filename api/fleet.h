@@ -56,8 +56,8 @@ struct fleet_config {
     struct fleet_host *host; /* the fleet takes over what is in it */
     const char *domain;      /* e.g. localhost */
     const char *region, *account;
-    uint16_t public_port;  /* goes into endpoint names when not 443 */
-    unsigned max_running;  /* microVMs at once, 0: as many as fit */
+    uint16_t public_port; /* goes into endpoint names when not 443 */
+    unsigned max_running; /* microVMs at once, 0: as many as fit */
     struct checkpoint_limits checkpoints;
     int parent_sock;       /* to the privileged parent, priv.h */
     struct events *events; /* NULL: nobody is told */

@@ -14,14 +14,15 @@
 struct metrics;
 
 /* METRIC_PHASE(action, phase): the phases of one action, in order; the last is the whole. */
-#define METRIC_PHASES(X)                                                                    \
-    X(run, embryo)                                                                          \
-    X(run, load)                                                                            \
-    X(run, guest)                                                                           \
-    X(run, hook)                                                                            \
-    X(run, end) X(run, total) X(resume, embryo) X(resume, load) X(resume, guest)            \
-        X(resume, hook) X(resume, end) X(resume, total) X(suspend, hook) X(suspend, freeze) \
-            X(suspend, save) X(suspend, paused) X(suspend, total)
+#define METRIC_PHASES(X)                                                                     \
+    X(run, embryo)                                                                           \
+    X(run, load)                                                                             \
+    X(run, guest)                                                                            \
+    X(run, hook)                                                                             \
+    X(run, end)                                                                              \
+    X(run, total) X(resume, embryo) X(resume, load) X(resume, guest) X(resume, hook)         \
+        X(resume, end) X(resume, total) X(suspend, hook) X(suspend, freeze) X(suspend, save) \
+            X(suspend, paused) X(suspend, total)
 
 enum metric_phase {
 #define X(action, phase) METRIC_##action##_##phase,

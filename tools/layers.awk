@@ -5,6 +5,7 @@ BEGIN {
     # folder -> folders it may include from
     allow["base"] = "base"
     allow["abi"] = "abi"
+    allow["ctl"] = "base"
     allow["guest"] = "guest abi"
     allow["snapshot"] = "snapshot base"
     allow["hypervisor"] = "hypervisor base snapshot abi"
