@@ -89,7 +89,7 @@ TESTED_GUEST := inflate zip glob users text util req
 # of their own.
 UNIT := \
 	arn artifacts bench_peers blk_crash checkpoint_power cli_pack cli_text config crc32c devstate \
-	dockerfile fsm gdb_packet glob guest_link guest_zip http http_status inflate linelog ops \
+	dockerfile fsm gdb_packet glob guest_link guest_zip http http_status inflate linelog ops ops_checkpoint \
 	ops_ext ops_guest ops_key openapi ops_update ops_vm overlay page pagewalk ring s3_chunked sigv4 \
 	sigv4_sign snapfile snapfile_delta snapfile_devices snapfile_forgery snapfile_old \
 	snapfile_power snapfile_seal snapfile_tools snaplayer store store_checkpoint text throttle tls \

@@ -133,7 +133,7 @@ static int make_child(struct forking *k, struct store_vm *row, struct err *e)
     vm->image = img;
     vm->busy = true;
     k->children[k->n++] = vm;
-    return fleet_admit(k->f, vm, e);
+    return fleet_admit_or_make_room(k->f, vm, true, e);
 }
 
 static void drop_children(struct forking *k)
