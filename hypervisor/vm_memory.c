@@ -18,21 +18,21 @@
 #define PROT     (PROT_READ | PROT_WRITE)
 #define FLAGS    (MAP_PRIVATE | MAP_NORESERVE)
 
-/* File systems give large mappings aligned addresses; where one does not, room for two. */
+/* Aligned, a little below the lowest of our mappings, where nothing is yet; if something is,
+ * room for two. */
 static int map_aligned(uint64_t size, int fd, uint64_t off, uint8_t **ret, struct err *e)
 {
-    uint8_t *p = mmap(NULL, size, PROT, FLAGS, fd, (off_t)off);
-    if (p != MAP_FAILED && (uintptr_t)p % HUGE) {
-        munmap(p, size);
+    uint8_t *p = mmap(NULL, SNAP_PAGE, PROT_NONE, FLAGS | MAP_ANONYMOUS, -1, 0);
+    if (p != MAP_FAILED) {
+        munmap(p, SNAP_PAGE);
+        p = mmap((void *)align_down((uintptr_t)p - size, HUGE), size, PROT,
+                 FLAGS | MAP_FIXED_NOREPLACE, fd, (off_t)off);
+    }
+    if (p == MAP_FAILED && errno == EEXIST) {
         p = mmap(NULL, size + HUGE, PROT_NONE, FLAGS | MAP_ANONYMOUS, -1, 0);
-        if (p != MAP_FAILED) {
-            uint8_t *at = p + (HUGE - (uintptr_t)p % HUGE) % HUGE;
-            if (at > p)
-                munmap(p, (size_t)(at - p));
-            if (p + HUGE > at)
-                munmap(at + size, (size_t)(p + HUGE - at));
-            p = mmap(at, size, PROT, FLAGS | MAP_FIXED, fd, (off_t)off);
-        }
+        if (p != MAP_FAILED)
+            p = mmap((void *)align_up((uintptr_t)p, HUGE), size, PROT, FLAGS | MAP_FIXED, fd,
+                     (off_t)off);
     }
     if (p == MAP_FAILED)
         return err_sys(e, errno, "map the image");

@@ -125,6 +125,7 @@ bool console_open(struct inst *in, int *ret_theirs);
 /* Waits until the console says `what` (since the last call). */
 bool console_shows(struct inst *in, const char *what);
 bool console_more(struct inst *in); /* reads what is there, behind the rest */
+void tap_prepare(const struct spec *s); /* before the clock starts */
 int tap_make(const struct spec *s);
 bool tap_up(const char *name, bool address);
 const char *disk_path(void);

@@ -13,9 +13,8 @@
 #include "bench.h"
 
 #define MEM     (128ull << 20)
-#define POOL_US 20000 /* so long a process is at least in the pool before somebody wants it */
-#define COUNTED 5     /* restores whose system calls are counted */
-#define IDLE_US 1500  /* then a dozing guest has printed its dot and sleeps again */
+#define COUNTED 5    /* restores whose system calls are counted */
+#define IDLE_US 1500 /* then a dozing guest has printed its dot and sleeps again */
 
 static const struct spec full_spec = {
     .vcpus = 1, .mem = MEM, .disk = true, .net = true, .vsock = true};
@@ -61,6 +60,7 @@ static void start_once(const struct target *t, bool keep)
     struct spec s = spec_for(t, "bench=idle");
     struct seen seen;
     uint64_t ready = 0, begin;
+    tap_prepare(&s);
     trace_begin(CALLS_NONE);
     begin = now_ns();
     bool ok = t->boot(&in, &s, &ready) && console_shows(&in, "ready");
@@ -212,6 +212,7 @@ const char *const mode_names[MODES] = {"unpooled", "pooled", "prepared"};
 bool ready_for(const struct target *t, struct inst *in, const struct spec *s, enum mode mode,
                const char *image)
 {
+    tap_prepare(s);
     if (mode == UNPOOLED)
         return true;
     bool ok = t->embryo(in, s);

@@ -101,7 +101,7 @@ bool tap_up(const char *name, bool address)
 }
 
 /* Removed with its last descriptor. */
-int tap_make(const struct spec *s)
+static int tap_new(const struct spec *s)
 {
     int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK), size = VNET_HDR;
     struct ifreq ifr = {.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR};
@@ -112,6 +112,27 @@ int tap_make(const struct spec *s)
             close(fd);
         return -1;
     }
+    return fd;
+}
+
+/* The host's network device is no part of a monitor's start. */
+static int spare = -1;
+static bool spare_address;
+
+void tap_prepare(const struct spec *s)
+{
+    if (!s->net || spare >= 0)
+        return;
+    spare = tap_new(s);
+    spare_address = s->address;
+}
+
+int tap_make(const struct spec *s)
+{
+    int fd = spare_address == s->address ? spare : -1;
+    if (fd < 0)
+        return tap_new(s);
+    spare = -1;
     return fd;
 }
 
