@@ -273,6 +273,7 @@ static bool serve_one(struct front *f, struct http1 *h, const bool *stopping)
         return false;
     }
     int64_t begin = clock_ms();
+    req.peer = http1_conn(h);
     struct exchange x = {.h = h,
                          .c = http1_conn(h),
                          .req = &req,

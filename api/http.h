@@ -19,6 +19,7 @@
 #define HTTP_HEADERS_MAX 100u
 #define HTTP_JSON_MAX    (6u << 20)
 
+struct conn;
 struct exchange;
 
 struct http_header {
@@ -31,9 +32,10 @@ struct http_req {
     char *query; /* raw after '?', or "" */
     struct http_header headers[HTTP_HEADERS_MAX];
     size_t nheaders;
-    char id[40];   /* x-amzn-requestid, a uuid made by the server */
-    bool upgrade;  /* Connection: upgrade */
-    uint8_t minor; /* of HTTP/1.x */
+    char id[40];             /* x-amzn-requestid, a uuid made by the server */
+    bool upgrade;            /* Connection: upgrade */
+    uint8_t minor;           /* of HTTP/1.x */
+    const struct conn *peer; /* who asks, to see whether they wait; NULL: not known */
 };
 /* Case-insensitive; NULL when absent. */
 const char *http_req_header(const struct http_req *r, const char *name);

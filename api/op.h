@@ -41,6 +41,7 @@ struct op {
     json_t *in;
     const void *body; /* as it came, for operations whose input has no member in it */
     size_t body_len;
+    const struct conn *peer; /* who waits for the answer, or NULL */
     struct http_res *res;
     struct jsonw w;
     /* Filled in before op_fail() where the error has these members; "" otherwise. */

@@ -12,6 +12,7 @@
 #include <sys/socket.h>
 
 #include "../hypervisor/base/mem.h"
+#include "conn.h"
 #include "digest.h"
 #include "guest_talk.h"
 #include "utf8.h"
@@ -213,7 +214,8 @@ static int send_some(struct command *c)
     return 0;
 }
 
-static int converse(struct command *c)
+/* -ECANCELED when the client has left: then the end of our stream kills the command. */
+static int converse(struct command *c, const struct conn *peer)
 {
     bool started = false;
     for (;;) {
@@ -224,13 +226,16 @@ static int converse(struct command *c)
         if (now >= c->t.deadline)
             return -ETIMEDOUT;
         bool sending = started && c->sent < c->input.len;
-        struct pollfd p = {.fd = c->t.link.fd,
-                           .events = (short)(POLLIN | (sending ? POLLOUT : 0))};
-        if (poll(&p, 1, (int)MIN((c->t.deadline - now) / NS_PER_MS + 1, 60000u)) <= 0)
+        struct pollfd p[2] = {
+            {.fd = c->t.link.fd, .events = (short)(POLLIN | (sending ? POLLOUT : 0))},
+            {.fd = peer ? peer->fd : -1, .events = POLLRDHUP}};
+        if (poll(p, 2, (int)MIN((c->t.deadline - now) / NS_PER_MS + 1, 60000u)) <= 0)
             continue;
-        if (p.revents & POLLOUT && (r = send_some(c)) < 0)
+        if (p[1].revents)
+            return -ECANCELED;
+        if (p[0].revents & POLLOUT && (r = send_some(c)) < 0)
             return r;
-        if (p.revents & (POLLIN | POLLHUP | POLLERR) && (r = glink_fill(&c->t.link)) < 0 &&
+        if (p[0].revents & (POLLIN | POLLHUP | POLLERR) && (r = glink_fill(&c->t.link)) < 0 &&
             r != -EAGAIN)
             return r;
     }
@@ -288,7 +293,7 @@ int op_ExecuteCommand(struct op *o)
         return -1;
     int r = glink_send(&c.t.link, GP_EXEC, 1, c.request.data, c.request.len, c.t.deadline);
     if (r == 0)
-        r = converse(&c);
+        r = converse(&c, o->peer);
     if (r < 0)
         return talk_failed(o, &c.t, r);
     return c.end.num ? talk_refused(o, &c.end) : answer(o, &c, now_ns() - begin);

@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "../../api/conn.h"
 #include "../../api/guest_link.h"
 #include "../../guest/abi/proto.h"
 #include "../tap.h"
@@ -258,6 +259,40 @@ TEST(commands_that_fail)
     guest_end(&g);
 }
 
+static bool ended; /* our stream, as the guest saw it */
+
+static void play_for_ever(struct guest *g)
+{
+    struct gp_header h;
+    const uint8_t *body;
+    say_started(g);
+    while (next(g, &h, &body))
+        ;
+    ended = true;
+}
+
+/* Nobody waits for the answer any more: the stream ends, which kills the command. */
+TEST(a_client_that_leaves)
+{
+    static char json[] = "{\"command\":[\"sleep\",\"1000\"]}";
+    struct guest g;
+    struct http_req req = {
+        .method = "POST", .path = exec_path, .query = exec_path + strlen(exec_path)};
+    struct conn *peer;
+    int pair[2];
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0 ||
+        conn_plain(&peer, pair[0], NULL) < 0)
+        exit(1);
+    guest_start(&g, play_for_ever);
+    req.peer = peer;
+    close(pair[1]);
+    api_handle(&c.api, &req, RIGHTS_ADMIN, json, strlen(json), &c.res);
+    CHECK(c.res.status == 409);
+    guest_end(&g);
+    CHECK(ended);
+    conn_close(peer);
+}
+
 TEST(command_requests_are_checked)
 {
     c.fleet.stream = -1;
@@ -418,6 +453,7 @@ int main(void)
     RUN(floods_both_ways);
     RUN(bytes_that_are_no_text);
     RUN(commands_that_fail);
+    RUN(a_client_that_leaves);
     RUN(command_requests_are_checked);
     RUN(a_file_is_read);
     RUN(a_file_is_written);
