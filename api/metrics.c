@@ -33,9 +33,9 @@ struct metrics {
 static const struct {
     const char *action, *phase;
 } phase_names[] = {
-#define X(action, phase) {#action, #phase},
-    METRIC_PHASES(X)
-#undef X
+#define PHASE(action, phase) {#action, #phase},
+#include "phases.def"
+#undef PHASE
 };
 static const char *const door_names[DOOR_COUNT] = {"api", "s3", "endpoint", "health", "other"};
 static const char *const class_names[CLASSES] = {"ok", "client_error", "server_error"};

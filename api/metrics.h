@@ -13,22 +13,11 @@
 
 struct metrics;
 
-/* METRIC_PHASE(action, phase): the phases of one action, in order; the last is the whole. */
-#define METRIC_PHASES(X)                                                                     \
-    X(run, embryo)                                                                           \
-    X(run, load)                                                                             \
-    X(run, guest)                                                                            \
-    X(run, hook)                                                                             \
-    X(run, end)                                                                              \
-    X(run, total) X(resume, embryo) X(resume, load) X(resume, guest) X(resume, hook)         \
-        X(resume, end) X(resume, total) X(suspend, hook) X(suspend, freeze) X(suspend, save) \
-            X(suspend, paused) X(suspend, total)
-
 enum metric_phase {
-#define X(action, phase) METRIC_##action##_##phase,
-    METRIC_PHASES(X)
-#undef X
-        METRIC_PHASE_COUNT
+#define PHASE(action, phase) METRIC_##action##_##phase,
+#include "phases.def"
+#undef PHASE
+    METRIC_PHASE_COUNT
 };
 
 enum metric_door { DOOR_API, DOOR_S3, DOOR_EDGE, DOOR_HEALTH, DOOR_OTHER, DOOR_COUNT };
