@@ -77,8 +77,8 @@ static bool terminate_all(struct client *c)
     return ok;
 }
 
-/* Embryos that wait: three with one CPU, one with the image's two. */
-#define POOL 4
+/* Embryos that wait at most, whatever images they are prepared for. */
+#define POOL 8
 
 /* How often a line stands in a log of the microVM, from its beginning. */
 static unsigned logged(const struct client *c, unsigned long count)

@@ -264,6 +264,24 @@ static unsigned lines_of(const char *path)
     return n;
 }
 
+/* Groups with a process; the daemon keeps those of its slots until it ends. */
+static unsigned groups_in_use(void)
+{
+    static const char top[] = "/sys/fs/cgroup/dormouse";
+    unsigned n = 0;
+    DIR *dir = opendir(top);
+    for (struct dirent *d; dir && (d = readdir(dir));) {
+        char path[128], line[64];
+        snprintf(path, sizeof path, "%s/%.40s/cgroup.events", top, d->d_name);
+        AUTO_FCLOSE FILE *f = strncmp(d->d_name, "vm", 2) == 0 ? fopen(path, "re") : NULL;
+        while (f && fgets(line, sizeof line, f))
+            n += strcmp(line, "populated 1\n") == 0;
+    }
+    if (dir)
+        closedir(dir);
+    return n;
+}
+
 static unsigned leftovers(unsigned vms, bool tell)
 {
     static unsigned mounts;
@@ -273,8 +291,9 @@ static unsigned leftovers(unsigned vms, bool tell)
         const char *what;
     } found[] = {
         {each_process("dormouse-vmm", tell && vms == 0), vms + nursery, "microVM processes"},
-        {count_names("/sys/fs/cgroup/dormouse", "vm", "control group", tell && vms == 0), vms,
-         "control groups"},
+        {nursery ? groups_in_use()
+                 : count_names("/sys/fs/cgroup/dormouse", "vm", "control group", tell),
+         vms, "control groups"},
         {count_names("/sys/class/net", "dm", "network device", tell && vms == 0), vms,
          "network devices"},
         {count_names(RUN_DIR "/vm", "", "socket", tell && vms == 0), vms, "sockets"},

@@ -135,7 +135,7 @@ FAULT_CASE(case_load)
     CHECK(crowd_check(w));
     struct shape after = shape_now();
     int runs = client_count(&c);
-    CHECK(runs >= 0 && host_leftovers((unsigned)runs + 4) == 0);
+    CHECK(runs >= 0 && host_leftovers((unsigned)runs + 8) == 0);
     crowd_end(w, &ops, &failed, &lost);
     printf("# %u clients, %u minutes: %u operations, %u failed, %u promises broken\n", n,
            minutes, ops, failed, lost);
