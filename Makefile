@@ -38,7 +38,8 @@ VMM_DEBUG := cpuregs debug gdb gdb_commands gdb_packet guestmem pagewalk stops t
 
 INIT :=  \
 	alloc app boot build chan copy creds ctl exec files forward freeze glob hooks ident inflate \
-	logs loop main net netlink proc req restore sandbox session sockdiag text users util zip
+	logs loop main net netlink proc req restore sandbox session sockdiag text upstream \
+	upstream_text users util zip
 
 API :=  \
 	api applog arn artifacts artifacts_read artifacts_uploads artifacts_write auth build_vm \
@@ -83,7 +84,7 @@ API_LIBS := -lmbedtls -lmbedx509 -lmbedcrypto -lsqlite3 -ljansson -lllhttp -lz -
 # of VMM and init that know neither KVM nor PID 1.
 TESTED_VMM := virtq virtio_mmio virtio_dev virtio_blk virtio_net virtio_vsock vsock_conn \
 	vsock_state virtio_rng virtio_balloon bus debug/gdb_packet debug/pagewalk vm_memory
-TESTED_GUEST := inflate zip glob users text util req
+TESTED_GUEST := inflate zip glob users text util req upstream_text
 
 # tests/unit/test_NAME.c; the guest's own parsers, and those of the command line tool, are groups
 # of their own.
@@ -93,14 +94,14 @@ UNIT := \
 	ops_ext ops_guest ops_key openapi ops_update ops_vm overlay page pagewalk ring s3_chunked sigv4 \
 	sigv4_sign snapfile snapfile_delta snapfile_devices snapfile_forgery snapfile_old \
 	snapfile_power snapfile_seal snapfile_tools snaplayer store store_checkpoint text throttle tls \
-	tlv token users validate virtio_blk virtio_misc virtio_mmio virtio_net virtio_vsock virtq watch \
+	tlv token upstream users validate virtio_blk virtio_misc virtio_mmio virtio_net virtio_vsock virtq watch \
 	workset zip
-UNIT_GUEST := inflate tlv guest_zip glob users text http_status
+UNIT_GUEST := inflate tlv guest_zip glob users text http_status upstream
 UNIT_CLI := cli_text cli_pack
 FUZZ := \
 	arn dockerfile gdb_packet guest_link guest_req guest_zip http1 inflate ops_json priv s3_chunked \
-	sigv4 snapfile snaplayer snapstate tlv virtio_blk virtio_misc virtio_net virtq vsock zip
-FUZZ_GUEST := inflate tlv guest_zip guest_req
+	sigv4 snapfile snaplayer snapstate tlv upstream virtio_blk virtio_misc virtio_net virtq vsock zip
+FUZZ_GUEST := inflate tlv guest_zip guest_req upstream
 
 # ---- compilers: eight ways to compile a file -----------------------------------------------------
 #   musl    arm64, static musl: the VMM, the guest's init, programs run in the emulated host
@@ -189,7 +190,7 @@ $(B)/deps.stamp: tools/deps.sh
 # Slow products come from the cache. A stamp says that one is in place; its recipe decides whether
 # the cached copy is good.
 # A link whose cache entry was removed must be made anew.
-$(foreach c,musl sysroot sysroot-native kernel bases peers,$(if $(wildcard $(B)/$(c)/.manifest),,\
+$(foreach c,musl sysroot sysroot-native kernel bases peers redis,$(if $(wildcard $(B)/$(c)/.manifest),,\
 	$(shell rm -f $(B)/$(c).stamp)))
 CACHED := tools/cache.sh tools/apt-private.sh
 $(B)/musl.stamp: tools/muslroot.sh $(CACHED) | $(B)/deps.stamp
@@ -198,7 +199,7 @@ $(B)/sysroot.stamp: tools/sysroot.sh $(CACHED) | $(B)/deps.stamp
 	@tools/sysroot.sh
 $(B)/sysroot-native.stamp: tools/sysroot.sh $(CACHED) | $(B)/deps.stamp
 	@tools/sysroot.sh native
-$(B)/kernel.stamp: tools/kernel.sh initrd/kernel.config $(CACHED) | $(B)/deps.stamp
+$(B)/kernel.stamp: tools/kernel.sh initrd/kernel.config initrd/patches/small.patch $(CACHED) | $(B)/deps.stamp
 	@tools/kernel.sh
 
 define strip_to
@@ -246,6 +247,8 @@ $(B)/asan64/linux: | $(B)/musl.stamp $(B)/sysroot.stamp
 	@cd $(@D) && for h in asm asm-generic linux liburing liburing.h libfdt.h libfdt_env.h fdt.h; do \
 		ln -sfn ../musl/include/$$h $$h; done
 
+# What matters of init is its size.
+$(B)/obj/musl/guest/%.o: private CFLAGS_musl += -fomit-frame-pointer -fno-move-loop-invariants
 $(B)/link/dormouse-init: $(call objects,musl,$(INIT_SRC))
 	$(call say,LINK,dormouse-init)
 	@mkdir -p $(@D)
@@ -418,6 +421,12 @@ $(B)/vm/root.img: $(B)/vm/payload tests/guests/mkroot.sh
 	$(call say,MKE2FS,"guest test root")
 	$(Q)tests/guests/mkroot.sh $< $@
 
+$(B)/redis.stamp: tests/guests/redis.sh $(CACHED) | $(B)/deps.stamp
+	@tests/guests/redis.sh
+$(B)/vm/soak.img: $(B)/vm/payload tests/guests/mkroot.sh $(B)/redis.stamp
+	$(call say,MKE2FS,"soak test root")
+	$(Q)tests/guests/mkroot.sh $< $@ $(B)/redis
+
 ## check-vm: hypervisor and guest in the emulated host
 .PHONY: check-vm
 check-vm: $(B)/appliance.stamp $(addprefix $(B)/vm/,ctl_drive guest_drive hostile_drive \
@@ -435,7 +444,7 @@ check-asan: $(B)/appliance.stamp $(addprefix $(B)/vm/,hostile_drive hostile.Imag
 
 ## check-long: a hundred clones, a thousand suspends (CLONES=, CYCLES= for other numbers)
 .PHONY: check-long
-check-long: $(B)/appliance.stamp $(addprefix $(B)/vm/,guest_soak root.img)
+check-long: $(B)/appliance.stamp $(addprefix $(B)/vm/,guest_soak soak.img)
 	@mkdir -p $(CHECK)
 	@tests/vm.sh soak
 

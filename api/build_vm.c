@@ -18,7 +18,9 @@
 #include "../hypervisor/base/num.h"
 
 /* Freed pages are zeroed, so that they cost nothing in a snapshot. */
-#define CMDLINE         "console=ttyAMA0 quiet panic=-1 init_on_free=1 swiotlb=noforce"
+#define CMDLINE                                                                       \
+    "console=ttyAMA0 quiet panic=-1 init_on_free=1 swiotlb=noforce coherent_pool=4K " \
+    "slab_max_order=1"
 #define BOOT_LIMIT_MS   120000
 #define STEP_LIMIT_MS   3600000 /* one instruction of the Dockerfile */
 #define START_LIMIT_MS  300000

@@ -252,6 +252,9 @@ static int start(struct init *in, const struct req *r, struct fail *f)
         ident_hostname(in, hostname);
         ident_hosts(in);
     }
+    int err = upstreams_start(in, env, f);
+    if (err < 0)
+        return err;
     a->stop_signal = sig > 0 && sig < 65 ? (int)sig : SIGTERM;
     struct plan plan = {
         .kind = PLAN_NEW,
@@ -267,7 +270,7 @@ static int start(struct init *in, const struct req *r, struct fail *f)
     };
     plan.nbinds = app_binds(false, &plan.binds);
     a->ooms = oom_count();
-    int err = open_logs(in, plan.fds, LOG_STDOUT, LOG_STDERR, f);
+    err = open_logs(in, plan.fds, LOG_STDOUT, LOG_STDERR, f);
     if (err == 0) {
         a->proc.started = on_started;
         a->proc.exited = on_exited;

@@ -192,6 +192,7 @@ int init_setup(struct init *in)
     freezer_init(in);
     hook_init(in);
     build_init(in);
+    upstreams_init(in);
     if ((r = procs_init(&in->procs, &in->loop)) < 0 ||
         (r = logs_init(&in->logs, &in->loop, &in->log_chan)) < 0 || (r = boot_files(in)) < 0 ||
         (r = boot_cgroups(in)) < 0 || (r = net_init(&in->net)) < 0)

@@ -26,6 +26,7 @@ static bool is_frozen(struct freezer *fr)
 int thaw(struct init *in)
 {
     in->freezer.frozen = false;
+    upstreams_go_on(in);
     return pwrite(in->freezer.freeze, "0", 1, 0) == 1 ? 0 : -errno;
 }
 
@@ -73,13 +74,20 @@ static void on_settled(void *ctx)
     ctl_fail(in, id, NULL);
 }
 
+/* The last lines, when the application's upstreams have answered. */
+static void on_answered(void *ctx)
+{
+    struct init *in = ctx;
+    logs_settle(&in->logs, on_settled, in);
+}
+
 static void on_frozen(struct init *in)
 {
     struct freezer *fr = &in->freezer;
     loop_del(&in->loop, &fr->events);
     fr->frozen = true;
     loop_timer(&in->loop, &fr->limit, SETTLE_LIMIT);
-    logs_settle(&in->logs, on_settled, in);
+    upstreams_settle(in, on_answered, in);
 }
 
 static void on_events(struct ev *ev, uint32_t events)

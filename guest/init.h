@@ -13,6 +13,7 @@
 #include "logs.h"
 #include "proc.h"
 #include "req.h"
+#include "upstream.h"
 
 #define RUN_DIR        "/run/dormouse" /* init's files, shown to the application one by one */
 #define CGROUP_DIR     "/sys/fs/cgroup/app"
@@ -21,6 +22,8 @@
 #define ARG_MAX_COUNT  4096
 #define DNS_MAX        3
 #define SESSIONS_MAX   64
+#define UPSTREAMS_MAX  8
+#define UPSTREAM_LINKS 32
 #define HOOK_NAME_MAX  16
 #define HOOK_BODY_MAX  (64u * 1024u)
 #define HOOK_REPLY_MAX 16384u
@@ -107,6 +110,48 @@ struct session {
     bool used;
 };
 
+/* One direction of a link: what was read and is not written yet. */
+struct upstream_lane {
+    uint8_t *buf;
+    size_t off, len;
+    bool ended, told; /* the source has no more; the destination knows */
+};
+
+/* A client of an upstream, and the connection there. */
+struct upstream_link {
+    struct upstreams *all;
+    struct loop *loop;
+    const struct upstream_spec *spec;
+    struct ev local, remote;
+    int local_fd, remote_fd; /* local -1: free */
+    int state;
+    struct timer timer;
+    uint64_t deadline_ns, pause_ns;
+    struct upstream_lane out, back;
+    bool asked; /* the last bytes went to the upstream */
+    uint16_t dns_id;
+    unsigned turn; /* of the name servers */
+};
+
+struct upstream_listener {
+    struct ev ev;
+    struct upstreams *all;
+    const struct upstream_spec *spec;
+    int fd;
+};
+
+struct upstreams {
+    struct loop *loop;
+    struct upstream_spec *specs;
+    struct upstream_listener listeners[2 * UPSTREAMS_MAX];
+    size_t nlisteners;
+    struct upstream_link links[UPSTREAM_LINKS];
+    bool paused; /* nothing is taken from clients */
+    void (*settled)(void *ctx);
+    void *settled_ctx;
+    struct timer limit;
+};
+
 struct init {
     struct loop loop;
     struct chan ctl, log_chan;
@@ -124,6 +169,7 @@ struct init {
     struct freezer freezer;
     struct hook hook;
     struct build build;
+    struct upstreams upstreams;
     struct ev listener;
     struct session sessions[SESSIONS_MAX];
     struct timer power_timer;
@@ -203,6 +249,16 @@ void hook_request(struct init *in, const struct req *r);
 void build_init(struct init *in);
 void build_step(struct init *in, const struct req *r);
 void build_end(struct init *in, const struct req *r);
+
+/* ---- upstream.c ---- */
+void upstreams_init(struct init *in);
+/* Listens for the upstreams that the environment declares. 0 or -errno. */
+int upstreams_start(struct init *in, char *const *env, struct fail *f);
+/* Takes no more from clients; calls back when all was answered, or soon anyway. */
+void upstreams_settle(struct init *in, void (*fn)(void *ctx), void *ctx);
+void upstreams_go_on(struct init *in);
+/* Drops the connections of before, keeps the clients that lose nothing by it. */
+void upstreams_restored(struct init *in, bool fresh);
 
 /* ---- session.c ---- */
 int session_listen(struct init *in);

@@ -74,6 +74,7 @@ static int restored(struct init *in, const struct req *r, struct fail *f)
     /* The host's proxy may have kept its end of a connection over a suspend; in a new run,
      * at another address, or after a way back in time, nobody has. */
     memcpy(gateway, in->net.gateway, 4);
+    upstreams_restored(in, fresh || cut);
     bool keep = !fresh && !cut && memcmp(ip, in->net.ip, 4) == 0;
     int count = tcp_abort(&in->net, keep ? gateway : NULL);
     if (count < 0)

@@ -62,7 +62,7 @@ for name; do
             "$vm/run-guest=/tests/run"
         ;;
     soak)
-        suite soak 7200 "$vm/guest_soak=/tests/guest_soak" "$vm/root.img=/tests/root.img" \
+        suite soak "${SOAK_LIMIT:-14400}" "$vm/guest_soak=/tests/guest_soak" "$vm/soak.img=/tests/root.img" \
             "$vm/run-soak=/tests/run"
         ;;
     hostile | hostile-ubsan | hostile-asan)

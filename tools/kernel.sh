@@ -10,7 +10,8 @@
 #   config         complete configuration
 #   version        Debian's version of the source
 #
-# The configuration is `tinyconfig` plus our lines; the build stops if Kconfig drops one.
+# The configuration is `tinyconfig` plus our lines; the build stops if Kconfig drops one. The
+# source is changed by initrd/patches.
 # The same source, compiler and configuration give the same bytes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -20,6 +21,7 @@ cd "$(dirname "$0")/.."
 CROSS=aarch64-linux-gnu-
 SERIES=6.12
 REQUESTED=$PWD/initrd/kernel.config
+PATCHES=("$PWD"/initrd/patches/*.patch)
 JOBS=${JOBS:-$(nproc)}
 
 requested_options() {
@@ -42,6 +44,11 @@ fetch_source() {
     tar -xf "$debs/root/usr/src/linux-source-$SERIES.tar.xz" -C "$dir" --strip-components=1
     basename "$debs"/*.deb | cut -d_ -f2 >"$dir/.debian-version"
     rm -rf "$debs"
+    local change
+    for change in "${PATCHES[@]}"; do
+        patch -s -d "$dir" -p1 --no-backup-if-mismatch -F 0 <"$change" ||
+            die "$change does not fit the source $(cat "$dir/.debian-version")"
+    done
 }
 
 # tinyconfig + our lines, without their comments; then every line must really be in force.
@@ -109,7 +116,7 @@ case ${1:-} in
     ;;
 "")
     # Not the whole script: what is printed meanwhile does not change the kernel.
-    key=$(cache_key -- "$SERIES" "$(requested_options)" "$(declare -f kmake configure)" \
+    key=$(cache_key "${PATCHES[@]}" -- "$SERIES" "$(requested_options)" "$(declare -f kmake configure)" \
         "$(${CROSS}gcc --version | sed -n 1p)")
     cache_entry kernel "$key" build_kernel
     cache_link kernel

@@ -1,14 +1,15 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # Makes the root image of the guest tests: an ext4 file system whose programs are all the payload.
-#   tests/guests/mkroot.sh PAYLOAD IMAGE
+#   tests/guests/mkroot.sh PAYLOAD IMAGE [TREE]       TREE: more files
 set -eu
-[ $# -eq 2 ] || { echo "usage: tests/guests/mkroot.sh PAYLOAD IMAGE" >&2; exit 2; }
+[ $# -ge 2 ] || { echo "usage: tests/guests/mkroot.sh PAYLOAD IMAGE [TREE]" >&2; exit 2; }
 root=$(mktemp -d)
 trap 'rm -rf "$root"' EXIT
 
 mkdir -p "$root/bin" "$root/etc" "$root/tmp" "$root/lib" "$root/opt"
 chmod 1777 "$root/tmp"
+[ $# -eq 2 ] || cp -r "$3/bin" "$3/lib" "$root/"
 install -m 755 "$1" "$root/bin/payload"
 for verb in sh echo cat env id uuid sleep http trap pwd ls; do ln -s payload "$root/bin/$verb"; done
 printf 'root:x:0:0:root:/root:/bin/sh\nweb:x:1000:1001:web:/home/web:/bin/sh\n' >"$root/etc/passwd"

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -18,10 +19,12 @@
 #include <string.h>
 #include <sys/inotify.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -268,6 +271,52 @@ static int verb_connect(int argc, char **argv)
     return 0;
 }
 
+/* "unix:NAME" is an upstream's socket, another text a port of this machine. */
+static int open_upstream(const char *target)
+{
+    struct sockaddr_un path = {.sun_family = AF_UNIX};
+    struct sockaddr_in port;
+    if (strncmp(target, "unix:", 5) != 0) {
+        int fd = open_socket("127.0.0.1", atoi(target), &port);
+        return connect(fd, (struct sockaddr *)&port, sizeof(port)) < 0 ? -1 : fd;
+    }
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    snprintf(path.sun_path, sizeof(path.sun_path), "/run/dormouse/upstream/%s", target + 5);
+    return connect(fd, (struct sockaddr *)&path, sizeof(path)) < 0 ? -1 : fd;
+}
+
+/* ask TARGET MS: one connection for ever, over which it asks "TARGET N" every MS milliseconds
+ * and wants the same text back. MS 0: it asks "hold TARGET" once, and is not answered. */
+static int verb_ask(int argc, char **argv)
+{
+    const char *target = arg(argc, argv, 1, "");
+    int fd = open_upstream(target), ms = number(argc, argv, 2, 20);
+    char ask[128], reply[128];
+    struct timespec pause = {.tv_nsec = ms * 1000000L};
+    if (fd < 0)
+        return fail(target);
+    for (unsigned n = 0;; n++) {
+        int len = ms ? snprintf(ask, sizeof(ask), "%s %u\n", target, n)
+                     : snprintf(ask, sizeof(ask), "hold %s\n", target);
+        if (ms == 0) {
+            printf("%s holds\n", target);
+            fflush(stdout);
+        }
+        ssize_t got = write(fd, ask, (size_t)len) == len ? read(fd, reply, sizeof(reply)) : -1;
+        if (got != len || memcmp(ask, reply, (size_t)len) != 0) {
+            printf("%s ended after %u: %s\n", target, n,
+                   got < 0    ? strerror(errno)
+                   : got == 0 ? "end of stream"
+                              : "a wrong answer");
+            fflush(stdout);
+            return 0;
+        }
+        printf("%s answered %u\n", target, n);
+        fflush(stdout);
+        nanosleep(&pause, NULL);
+    }
+}
+
 /* http PORT [STATUS…]: answers each request with the next status (the last one stays) and
  * prints it in one line. Status 0 closes without an answer, 1 never answers. With HTTP_HOST
  * it listens there. */
@@ -363,6 +412,151 @@ static int verb_count(int argc, char **argv)
             perror("write");
         close(c);
     }
+}
+
+/* serve PORT: answers each request on one connection with its number, for ever; the connection
+ * is kept. Only the first connection is served. */
+static int verb_serve(int argc, char **argv)
+{
+    struct sockaddr_in at;
+    int one = 1, fd = open_socket("0.0.0.0", number(argc, argv, 1, 8080), &at);
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+    if (fd < 0 || bind(fd, (struct sockaddr *)&at, sizeof(at)) < 0 || listen(fd, 8) < 0)
+        return fail("listen");
+    puts("serving");
+    fflush(stdout);
+    int c = accept4(fd, NULL, NULL, SOCK_CLOEXEC);
+    char buf[4096], out[128];
+    size_t len = 0;
+    for (unsigned turn = 0; c >= 0; turn++) {
+        char *end;
+        while (buf[len] = '\0', !(end = strstr(buf, "\r\n\r\n"))) {
+            ssize_t n = read(c, buf + len, sizeof(buf) - 1 - len);
+            if (n <= 0) {
+                printf("the client ended after %u: %s\n", turn, n ? strerror(errno) : "end");
+                return 1;
+            }
+            len += (size_t)n;
+        }
+        size_t used = (size_t)(end + 4 - buf);
+        memmove(buf, buf + used, len -= used);
+        int n = snprintf(out, sizeof(out), "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n%08u\n",
+                         turn);
+        if (write(c, out, (size_t)n) != n)
+            return fail("write");
+    }
+    return fail("accept");
+}
+
+/* pipe: a child reads what this writes; each number must follow the one before. */
+static int verb_pipe(int argc, char **argv)
+{
+    int fds[2];
+    uint32_t n = 0, want = 0;
+    struct timespec pause = {.tv_nsec = 2000000};
+    (void)argc;
+    (void)argv;
+    if (pipe(fds) < 0)
+        return fail("pipe");
+    if (fork() == 0) {
+        for (;; nanosleep(&pause, NULL))
+            for (int i = 0; i < 100; i++, n++)
+                if (write(fds[1], &n, sizeof(n)) != sizeof(n))
+                    _exit(fail("write"));
+    }
+    while (read(fds[0], &n, sizeof(n)) == sizeof(n) && n == want) {
+        if (want++ % 1000 == 0) {
+            printf("pipe at %u\n", n);
+            fflush(stdout);
+        }
+    }
+    printf("pipe BROKEN at %u, not %u\n", n, want);
+    return 1;
+}
+
+/* redis PORT: one connection, over which a counter is raised and a list pushed to for ever; the
+ * answers must follow. Waits for the server first. */
+static int verb_redis(int argc, char **argv)
+{
+    static const char ask[] = "INCR n\r\n";
+    struct sockaddr_in at;
+    char reply[64];
+    long want = 1;
+    int fd = -1;
+    struct timespec pause = {.tv_nsec = 2000000};
+    for (int i = 0; i < 30000; i++) {
+        fd = open_socket("127.0.0.1", number(argc, argv, 1, 6379), &at);
+        if (connect(fd, (struct sockaddr *)&at, sizeof(at)) == 0)
+            break;
+        close(fd);
+        nanosleep(&pause, NULL);
+    }
+    for (;; want++) {
+        ssize_t n =
+            write(fd, ask, sizeof(ask) - 1) > 0 ? read(fd, reply, sizeof(reply) - 1) : -1;
+        reply[n > 0 ? n : 0] = '\0';
+        if (reply[0] != ':' || atol(reply + 1) != want) {
+            printf("redis BROKEN at %ld: %.32s\n", want, reply);
+            return 1;
+        }
+        if (want % 10 == 1) {
+            printf("redis at %ld\n", want);
+            fflush(stdout);
+        }
+        nanosleep(&pause, NULL);
+    }
+}
+
+/* nested: what a container engine does with the ALL option, step by step: namespaces, a group
+ * of its own, overlayfs, FUSE, a process that is PID 1. */
+static int verb_nested(int argc, char **argv)
+{
+    static const char base[] = "/tmp/nested", group[] = "/sys/fs/cgroup/nested";
+    char options[128], self[] = "write", to[] = "/sys/fs/cgroup/nested/cgroup.procs",
+                       pid[] = "0";
+    char *join[] = {self, to, pid, NULL};
+    (void)argc;
+    (void)argv;
+    mkdir(base, 0755);
+    if (mkdir(group, 0755) < 0 || verb_write(3, join) != 0)
+        return fail(group);
+    if (unshare(CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWUTS | CLONE_NEWIPC) < 0)
+        return fail("unshare");
+    if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+        mount("tmpfs", base, "tmpfs", 0, NULL) < 0 || chdir(base) < 0)
+        return fail("mount tmpfs");
+    static const char *const dirs[] = {"lower", "upper", "work", "merged", "fuse"};
+    for (size_t i = 0; i < sizeof(dirs) / sizeof(dirs[0]); i++)
+        mkdir(dirs[i], 0755);
+    if (mount("overlay", "merged", "overlay", 0, "lowerdir=lower,upperdir=upper,workdir=work") <
+        0)
+        return fail("mount overlay");
+    int fd = open("merged/file", O_WRONLY | O_CREAT, 0644);
+    if (fd < 0 || access("upper/file", F_OK) < 0)
+        return fail("write to the overlay");
+    int fuse = open("/dev/fuse", O_RDWR);
+    snprintf(options, sizeof(options), "fd=%d,rootmode=40000,user_id=0,group_id=0", fuse);
+    if (fuse < 0 || mount("payload", "fuse", "fuse", 0, options) < 0)
+        return fail("mount fuse");
+    fflush(stdout);
+    pid_t child = fork();
+    if (child == 0) {
+        printf("nested container has pid %d\n", getpid());
+        fflush(stdout);
+        _exit(0);
+    }
+    int status = 1;
+    waitpid(child, &status, 0);
+    printf("nested ended with %d\n", status);
+    return status;
+}
+
+/* run PROGRAM ARGUMENTS…: a program of the image. */
+static int verb_run(int argc, char **argv)
+{
+    (void)argc;
+    execv(argv[1], argv + 1);
+    return fail(argv[1]);
 }
 
 /* udp HOST PORT TEXT: one datagram, prints the answer. */
@@ -481,7 +675,10 @@ static const struct {
     {"count", verb_count},     {"udp", verb_udp},
     {"trap", verb_trap},       {"restored", verb_restored},
     {"tick", verb_tick},       {"limits", verb_limits},
-    {"host", verb_host},
+    {"host", verb_host},       {"ask", verb_ask},
+    {"serve", verb_serve},     {"pipe", verb_pipe},
+    {"redis", verb_redis},     {"run", verb_run},
+    {"nested", verb_nested},
 };
 
 static int run(int argc, char **argv)

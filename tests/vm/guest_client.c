@@ -23,7 +23,8 @@
 
 #define LIMIT_MS 120000
 #define MEM      (256ull << 20)
-#define CMDLINE  "console=ttyAMA0 quiet panic=-1 swiotlb=noforce"
+#define CMDLINE \
+    "console=ttyAMA0 quiet panic=-1 swiotlb=noforce coherent_pool=4K slab_max_order=1"
 
 /* ---- the VMM ---- */
 

@@ -21,6 +21,7 @@
 #include "guest_client.h"
 #include "guest_host.h"
 #include "guest_net.h"
+#include "guest_upstream.h"
 #include "guest_zip.h"
 
 /* ---- tests ---- */
@@ -52,9 +53,26 @@ TEST(start_is_refused)
     CHECK(guest_ask(&g, GP_START, &w));
     CHECK_STR(g.answer.text, "unable to find user nobody: no matching entries in passwd file");
     CHECK(guest_ok(&g, GP_STATS, NULL) && g.answer.mem_total > (200ull << 20));
-    printf("# idle guest: %llu KiB of %llu in use\n",
-           (unsigned long long)(g.answer.mem_total - g.answer.mem_available) >> 10,
-           (unsigned long long)g.answer.mem_total >> 10);
+    CHECK(guest_kill(&g));
+}
+
+/* The KiB behind a name in /proc/meminfo, as `out` has it. */
+static unsigned long meminfo(const char *name)
+{
+    const char *at = strstr(out, name);
+    return at ? strtoul(at + strlen(name), NULL, 10) : 0;
+}
+
+TEST(idle_memory)
+{
+    if (!machine_up(&g) || !start(&g, ARGS("sleep")) ||
+        !CHECK(run_in(&g, ARGS("cat", "/proc/meminfo"))))
+        return;
+    unsigned long total = meminfo("MemTotal:"), unused = meminfo("MemFree:");
+    printf("# an idle guest uses %lu KiB of %lu: slab %lu, kernel stacks %lu, page cache %lu\n",
+           total - unused, total, meminfo("Slab:"), meminfo("KernelStack:"),
+           meminfo("Cached:") + meminfo("Buffers:"));
+    CHECK(unused > 0 && total - unused <= 5 << 10);
     CHECK(guest_kill(&g));
 }
 
@@ -101,12 +119,13 @@ TEST(all_capabilities)
     args(&w, ARGS("sh", "-c",
                   "cat /proc/self/status ; write /proc/sys/vm/swappiness 10 ; ls /dev ; "
                   "cat /proc/self/cgroup ; write /sys/fs/cgroup/cgroup.subtree_control +pids "
-                  "+memory ; echo done"));
+                  "+memory ; nested ; echo done"));
     tlv_put_u32(&w, GP_T_CAPS_ALL, 1);
     CHECK(guest_ok(&g, GP_START, &w));
     CHECK(guest_exited(&g) && g.exited.exit_status == 0);
     CHECK(has("CapEff:\t000001ffffffffff") && has("NoNewPrivs:\t0") && has(" fuse\n"));
     CHECK(has("1 0::/app\n") && has(" loop7\n"));
+    CHECK(has("1 nested container has pid 1\n") && has("1 nested ended with 0\n"));
     CHECK(!strstr(g.text, "\n2 "));
     CHECK(guest_kill(&g));
 }
@@ -129,6 +148,17 @@ TEST(signals_and_memory)
     w = fields();
     tlv_put_u32(&w, GP_T_TIMEOUT_MS, 50); /* PID 1 without a handler ignores the signal */
     CHECK(guest_ok(&g, GP_STOP, &w));
+    CHECK(guest_kill(&g));
+
+    if (!machine_up(&g))
+        return;
+    w = fields();
+    args(&w, ARGS("sh", "-c", "id ; trap"));
+    tlv_put_u32(&w, GP_T_SIGNAL, 10); /* the image's STOPSIGNAL */
+    tlv_put_str(&w, GP_T_USER, "4321:2000");
+    CHECK(guest_ok(&g, GP_START, &w) && guest_line(&g, 0, "waiting"));
+    CHECK(guest_ok(&g, GP_STOP, NULL));
+    CHECK(has("1 caught signal 10\n") && has("1 uid=4321 gid=2000 "));
     CHECK(guest_kill(&g));
 
     if (!machine_up(&g) || !start(&g, ARGS("payload", "memhog")))
@@ -658,6 +688,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "Usage: guest_drive VMM KERNEL INITRD ROOT [DIR]\n");
         return 2;
     }
+    setvbuf(stdout, NULL, _IOLBF, 0);
     const char *only = getenv("ONLY");
 #define MAYBE(name)                            \
     do {                                       \
@@ -665,6 +696,7 @@ int main(int argc, char **argv)
             RUN(name);                         \
     } while (0)
     MAYBE(start_is_refused);
+    MAYBE(idle_memory);
     MAYBE(container_view);
     MAYBE(all_capabilities);
     MAYBE(signals_and_memory);
@@ -677,6 +709,8 @@ int main(int argc, char **argv)
     MAYBE(logs_held_back);
     MAYBE(image_and_clones);
     MAYBE(network);
+    MAYBE(upstream_declarations);
+    MAYBE(upstreams);
     MAYBE(build);
     MAYBE(bad_contexts);
     return TAP_DONE();

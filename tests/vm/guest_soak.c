@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "guest_host.h"
+#include "guest_net.h"
 
 #define CLONES_MAX 1000
 
@@ -78,50 +79,125 @@ TEST(clones_never_share_random_numbers)
 
 /* ---- cycles ---- */
 
-/* Checks the ticks of the new lines: each number follows, none after a jump back. */
-static bool ticks_follow(const char *text, long *next)
+/* What the application says of itself; each number must follow the one before. */
+struct series {
+    const char *what;
+    long next, step;
+};
+
+/* Checks the new lines. */
+static bool follows(struct series *s, const char *text)
 {
-    for (const char *p = text; (p = strstr(p, "1 tick ")); p++) {
-        long number = atol(p + 7);
-        if ((*next >= 0 && number != *next) || strstr(p, "BACKWARDS")) {
-            printf("# tick %ld where %ld was due: %.80s\n", number, *next, p);
+    size_t len = strlen(s->what);
+    for (const char *p = text; (p = strstr(p, s->what)); p++) {
+        long number = atol(p + len);
+        if (s->next >= 0 && number != s->next) {
+            printf("# %s%ld where %ld was due: %.80s\n", s->what, number, s->next, p);
             return false;
         }
-        *next = number + 1;
+        s->next = number + s->step;
     }
     return true;
+}
+
+/* One request over the connection that was opened before the first cycle. */
+static bool keeps_serving(int fd, unsigned turn)
+{
+    static const char ask[] = "GET / HTTP/1.1\r\nHost: soak\r\n\r\n";
+    char reply[128], want[16];
+    size_t len = 0;
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+    bool ok = write(fd, ask, sizeof ask - 1) == (ssize_t)sizeof ask - 1;
+    snprintf(want, sizeof want, "%08u\n", turn);
+    while (ok && len < 47 && poll(&p, 1, 60000) == 1) {
+        ssize_t n = read(fd, reply + len, sizeof reply - 1 - len);
+        ok = n > 0;
+        len += ok ? (size_t)n : 0;
+    }
+    reply[len] = '\0';
+    if (!strstr(reply, want))
+        printf("# request %u: %.100s\n", turn, reply);
+    return strstr(reply, want) != NULL;
+}
+
+/* The clock of the guest, by a command that runs in it. */
+static double clock_error(void)
+{
+    double before = (double)clock_ns() / 1e9;
+    if (!run_in(&g, ARGS("sh", "-c", "clock")))
+        return 1e9;
+    double after = (double)clock_ns() / 1e9;
+    const char *at = strstr(out, "realtime ");
+    double now = at ? atof(at + 9) : 0;
+    return now < before ? before - now : now > after ? now - after : 0;
+}
+
+static int soak_up(const uint8_t mac[6])
+{
+    struct sockaddr_in to;
+    if (!machine_up(&g))
+        return -1;
+    struct tlv_writer w = fields();
+    net_fields(&w, 2, mac);
+    CHECK(guest_ok(&g, GP_NET, &w));
+    if (!start(&g, ARGS("sh", "-c",
+                        "serve 8080 & forks 10 & pipe & redis 6379 & run /bin/redis-server "
+                        "--port 6379 --bind 127.0.0.1 --dir /tmp --save  --appendonly yes "
+                        "--appendfsync everysec & tick 5 0")) ||
+        !CHECK(guest_line(&g, 0, "1 tick 5 ")) || !CHECK(guest_line(&g, 0, "1 serving")) ||
+        !CHECK(guest_line(&g, 0, "1 redis at 11\n")) || !CHECK(guest_line(&g, 0, "forked 10")))
+        return -1;
+    int fd = host_socket(SOCK_STREAM, "10.9.0.2", 8080, &to);
+    return CHECK(connect(fd, (struct sockaddr *)&to, sizeof to) == 0) ? fd : -1;
 }
 
 TEST(cycles_lose_nothing)
 {
     struct ctl_saved saved;
     struct disk d = root_disk(arg.disk);
+    struct series series[] = {
+        {"1 tick ", -1, 1}, {"1 redis at ", -1, 10}, {"1 pipe at ", -1, 1000}};
     unsigned n = count("CYCLES", 1000), done = 0;
     char path[2][300];
-    long next = -1;
+    uint8_t mac[6];
     uint64_t first_free = 0, last_free = 0, pages = 0;
-    if (!machine_up(&g) || !start(&g, ARGS("sh", "-c", "http 8080 & forks 10 ; tick 5 0")) ||
-        !CHECK(guest_line(&g, 0, "tick 5 ")))
+    double worst = 0;
+    arg.s.tap = make_tap(mac);
+    int client = CHECK(arg.s.tap > 0) ? soak_up(mac) : -1;
+    if (client < 0 || !CHECK(keeps_serving(client, 0)) || !freeze(&g, 1) ||
+        !CHECK(guest_save(&g, arg.image, CTL_SAVE_FULL, &saved)))
         return;
-    freeze(&g, 1);
-    CHECK(guest_save(&g, arg.image, CTL_SAVE_FULL, &saved));
     const char *session = NULL;
+    uint32_t procs = 0;
     for (unsigned i = 0; i < n; i++) {
         uint64_t seq = g.last_seq;
-        if (!CHECK(ticks_follow(g.text, &next)) || !CHECK(g.gaps == 0))
-            return;
-        if (!CHECK(guest_kill(&g)) ||
+        for (size_t k = 0; k < sizeof series / sizeof series[0]; k++)
+            if (!CHECK(follows(&series[k], g.text)))
+                return;
+        if (!CHECK(g.gaps == 0) || !CHECK(!strstr(g.text, "BROKEN")) ||
+            !CHECK(!strstr(g.text, "BACKWARDS")) || !CHECK(guest_kill(&g)) ||
             !CHECK(guest_restore(&g, &arg.s, &d, 1, arg.image, session)))
             return;
         g.last_seq = seq;
-        if (!restored(&g, false, i + 1, "session"))
+        struct tlv_writer w = restore_fields(false, i + 1, "session");
+        net_fields(&w, 2, mac);
+        if (!CHECK(guest_ok(&g, GP_RESTORED, &w)))
             return;
         size_t from = g.text_len;
-        if (!CHECK(guest_line(&g, from, "tick ")) || !CHECK(guest_ok(&g, GP_STATS, NULL)) ||
-            !CHECK(g.answer.procs == 12))
+        if (!CHECK(keeps_serving(client, i + 1)) || !CHECK(guest_line(&g, from, "1 tick ")) ||
+            !CHECK(guest_line(&g, from, "1 redis at ")) || !CHECK(guest_ok(&g, GP_STATS, NULL)))
+            return;
+        procs = procs ? procs : g.answer.procs;
+        if (!CHECK(g.answer.procs == procs))
             return;
         last_free = g.answer.mem_available;
         first_free = i == 4 || first_free == 0 ? last_free : first_free;
+        if (i % 100 == 0) {
+            double off = clock_error();
+            worst = off > worst ? off : worst;
+            printf("# cycle %u: %llu KiB free, clock off by %.3f ms\n", i,
+                   (unsigned long long)last_free >> 10, off * 1e3);
+        }
         snprintf(path[i % 2], sizeof path[0], "%s.%u", arg.session, i % 2);
         if (!freeze(&g, 0) || !CHECK(guest_save(&g, path[i % 2], 0, &saved)))
             return;
@@ -131,10 +207,16 @@ TEST(cycles_lose_nothing)
     }
     CHECK(done == n);
     CHECK(guest_kill(&g));
-    printf("# %u cycles: %ld ticks, free memory %llu -> %llu KiB, last session %llu pages\n", n,
-           next, (unsigned long long)first_free >> 10, (unsigned long long)last_free >> 10,
-           (unsigned long long)pages);
-    CHECK(last_free + (2u << 20) > first_free);
+    close(client);
+    close(arg.s.tap);
+    arg.s.tap = 0;
+    printf(
+        "# %u cycles: %ld ticks, %ld redis writes, %ld through the pipe, free memory %llu -> "
+        "%llu KiB, last session %llu pages, clock at most %.3f ms off\n",
+        n, series[0].next, series[1].next, series[2].next, (unsigned long long)first_free >> 10,
+        (unsigned long long)last_free >> 10, (unsigned long long)pages, worst * 1e3);
+    CHECK(worst <= 0.010);
+    CHECK(last_free + (8u << 20) > first_free); /* Redis's file is in the page cache */
 }
 
 int main(int argc, char **argv)
@@ -143,6 +225,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "Usage: guest_soak VMM KERNEL INITRD ROOT [DIR]\n");
         return 2;
     }
+    setvbuf(stdout, NULL, _IOLBF, 0);
     RUN(clones_never_share_random_numbers);
     RUN(cycles_lose_nothing);
     return TAP_DONE();
