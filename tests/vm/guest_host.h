@@ -31,7 +31,7 @@ static inline bool host_args(int argc, char **argv)
                  {arg.context, "context"},
                  {arg.image, "image"},
                  {arg.session, "session"}};
-    arg.s = (struct setup){argv[1], argv[2], argv[3], 0};
+    arg.s = (struct setup){.vmm = argv[1], .kernel = argv[2], .initrd = argv[3]};
     arg.root = argv[4];
     for (size_t i = 0; i < sizeof paths / sizeof paths[0]; i++)
         snprintf(paths[i].path, sizeof arg.disk, "%.200s/guest.%s", dir, paths[i].name);
