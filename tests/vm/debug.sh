@@ -32,7 +32,7 @@ says() {
 # shellcheck disable=SC2317
 # Waits for a line of the emulated host's output.
 await() {
-    timeout 200 grep -qm1 -e "$1" <(tail -n +1 -f --pid="$host" "$out.host" 2>/dev/null)
+    timeout 500 grep -qm1 -e "$1" <(tail -n +1 -f --pid="$host" "$out.host" 2>/dev/null)
 }
 
 cat >"$out.run" <<END
@@ -58,7 +58,7 @@ echo "== example"
 echo "third machine: \$?"
 END
 : >"$out.host"
-tools/vmrun.sh -t 240 -S 1G -p "$port:1234" -c "$out.console" \
+tools/vmrun.sh -t 600 -S 1G -p "$port:1234" -c "$out.console" \
     -f "$build/debug/dormouse-vmm-debug=/tests/dormouse-vmm-debug" \
     -f "$build/debug/dormouse-vmm-example=/tests/dormouse-vmm-example" \
     -f "$build/vm/vmmtrace=/tests/vmmtrace" -f "$build/vm/ticker.cpio=/tests/ticker.cpio" \
@@ -123,7 +123,7 @@ echo == interrupted\n
 info threads
 detach
 END
-timeout 200 gdb-multiarch -nx -batch -x "$out.gdb" "$kernel" >"$out.said" 2>&1 &
+timeout 500 gdb-multiarch -nx -batch -x "$out.gdb" "$kernel" >"$out.said" 2>&1 &
 gdb=$!
 check "the guest runs after all that" await '^tick 5 '
 kill -INT "$gdb"
