@@ -9,6 +9,7 @@ BEGIN {
     allow["guest"] = "guest abi"
     allow["snapshot"] = "snapshot base"
     allow["hypervisor"] = "hypervisor base snapshot abi"
+    allow["ctl"] = "base" # what daemon and VMM say to each other
     allow["api"] = "api client base snapshot abi ctl"
     allow["client"] = "client base" # what of api/ the command line tool uses, too
     allow["tools"] = "tools client base snapshot abi trace"
