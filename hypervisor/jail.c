@@ -165,6 +165,9 @@ int jail_common(struct jail *jail, struct err *e)
         r = err_sys(e, errno, "give up privileges");
     if (r == 0)
         r = make_fence(&jail->fence_fd, e);
+    /* For a nursery: children in PID namespaces, with other users. */
+    if (r == 0)
+        r = set_capabilities(1u << CAP_SETUID | 1u << CAP_SETGID | 1u << CAP_SYS_ADMIN, e);
     return r < 0 ? err_wrap(e, "jail") : 0;
 }
 
