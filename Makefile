@@ -485,7 +485,7 @@ fuzz: $(foreach t,$(or $(T),$(FUZZ)),$(B)/test/fuzz/$(t))
 BENCH := cases devices dormouse firecracker_api init main peers proc qemu record scale target \
 	timeline trace
 $(B)/bench/bench: $(call objects,glibc,$(BENCH:%=tests/bench/%.c) \
-	tests/vm/guest_client.c api/parent_spawn.c $(BASE_SRC))
+	tests/vm/guest_client.c api/parent_spawn.c $(BASE_SRC) $(SNAPSHOT_SRC))
 	$(call say,LINK,"bench (runs on arm64)")
 	@mkdir -p $(@D)
 	@# Not where the VMM is, so that an address says which of the two it belongs to.
