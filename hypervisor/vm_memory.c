@@ -43,6 +43,8 @@ static int map_aligned(uint64_t size, int fd, uint64_t off, uint8_t **ret, struc
 /* Pages of the layer's place that the image stores itself. */
 static int own_pages(const struct snap_file *image, int fd, uint8_t *mem, struct err *e)
 {
+    if (image->info.layer_own && !image->nruns)
+        return err_set(e, EINVAL, "the image's index was not read");
     const struct snap_layer *l = &image->info.layer;
     uint64_t first = l->off / SNAP_PAGE, end = first + l->len / SNAP_PAGE;
     for (size_t i = snap_find_run(image->index, image->nruns, first); i < image->nruns; i++) {

@@ -64,7 +64,8 @@ static int check_header(const struct snap_info *s, uint64_t file_len, struct err
         return err_set(e, EBADMSG, "the page data lies outside the snapshot");
     if (full != (memcmp(s->parent, none, SNAP_ID) == 0))
         return err_set(e, EBADMSG, "a difference must name its parent, and only that");
-    if ((s->flags & SNAP_LAYERED) && (!full || !snap_layer_ok(&s->layer, s->mem_bytes)))
+    if ((s->flags & SNAP_LAYERED) && (!full || !snap_layer_ok(&s->layer, s->mem_bytes) ||
+                                      s->layer_own > s->layer.len / SNAP_PAGE))
         return err_set(e, EBADMSG, "the snapshot's layer is out of place");
     return check_sections(s, e);
 }
@@ -103,6 +104,7 @@ int snap_parse_header(const void *bytes, size_t len, uint64_t file_len, struct s
         memcpy(ret->layer.id, p + AT_LAYER_ID, SNAP_LAYER_ID);
         ret->layer.off = get_le64(p + AT_LAYER_OFF);
         ret->layer.len = get_le64(p + AT_LAYER_LEN);
+        ret->layer_own = get_le64(p + AT_LAYER_OWN);
     }
     ret->nsections = get_le32(p + AT_NSECTIONS);
     for (unsigned i = 0; i < MIN(ret->nsections, SNAP_SECTIONS_MAX); i++) {
@@ -153,7 +155,8 @@ size_t snap_find_run(const void *index, size_t nruns, uint64_t page)
 int snap_check_index(const struct snap_info *info, const void *bytes, size_t len, struct err *e)
 {
     bool full = info->flags & SNAP_FULL;
-    uint64_t pages = info->mem_bytes / SNAP_PAGE, next = 0, stored = 0, zero = 0;
+    uint64_t pages = info->mem_bytes / SNAP_PAGE, next = 0, stored = 0, zero = 0, own = 0;
+    uint64_t first = info->layer.off / SNAP_PAGE, end = first + info->layer.len / SNAP_PAGE;
     for (size_t i = 0; i < len / SNAP_RUN_BYTES; i++) {
         struct snap_run r = snap_run_at(bytes, i);
         bool is_zero = r.flags & SNAP_RUN_ZERO;
@@ -170,7 +173,11 @@ int snap_check_index(const struct snap_info *info, const void *bytes, size_t len
             return err_set(e, EBADMSG, "run %zu has its data at the wrong place", i);
         next = (uint64_t)r.page + r.count;
         *(is_zero ? &zero : &stored) += r.count;
+        if (r.page < end && next > first)
+            own += MIN(next, end) - MAX((uint64_t)r.page, first);
     }
+    if (own != info->layer_own)
+        return err_set(e, EBADMSG, "the pages in the layer's place do not add up");
     if (stored != info->pages_stored || zero != info->pages_zero ||
         (!full && stored * SNAP_PAGE != info->data_len))
         return err_set(e, EBADMSG, "the page index does not add up");
@@ -295,9 +302,8 @@ static int open_parts(struct snap_file *f, int fd, void *scratch, struct err *e)
     r = check_crc(state, f->state, e);
     if (r == 0)
         r = dr_check(f->state, f->state_len, e);
-    /* Its pages lie where their numbers say: the index is for saving over it. */
-    if (r < 0 || (scratch && (f->info.flags & (SNAP_FULL | SNAP_LAYERED)) == SNAP_FULL))
-        return r;
+    if (r < 0 || (scratch && (f->info.flags & SNAP_FULL) && f->info.layer_own == 0))
+        return r; /* its pages lie where their numbers say: the index is for saving over it */
     r = read_section(fd, index, &f->index, e);
     if (r < 0)
         return r;

@@ -60,6 +60,7 @@ struct snap_info {
     uint64_t pages_stored, pages_zero;
     uint64_t file_len;
     struct snap_layer layer; /* with SNAP_LAYERED, else zeros */
+    uint64_t layer_own;      /* pages of its place that the image stores itself */
     uint32_t nsections;
     struct snap_section sections[SNAP_SECTIONS_MAX];
 };
@@ -131,9 +132,9 @@ struct snap_file {
         .head = NULL   \
     }
 /* `scratch` (may be NULL), of SNAP_SCRATCH bytes, is for who restores in a hurry: it saves an
- * allocation, a full snapshot's index is left out (nruns 0; but over a layer it is needed), and
- * deltas are mapped instead of read, so the process may die of a file that is cut meanwhile. It
- * must outlive f. */
+ * allocation, a full snapshot's index is left out (nruns 0) when it has no pages of its own in
+ * a layer's place, and deltas are mapped instead of read, so the process may die of a file that
+ * is cut meanwhile. It must outlive f. */
 #define SNAP_SCRATCH (16u << 10)
 int snap_open(struct snap_file *f, int fd, void *scratch, struct err *e);
 void snap_free(struct snap_file *f);

@@ -29,6 +29,7 @@ enum {
     AT_LAYER_ID = 336, /* SNAP_LAYER_ID bytes */
     AT_LAYER_OFF = 368,
     AT_LAYER_LEN = 376,
+    AT_LAYER_OWN = 384,
     AT_SEAL = 4056, /* SNAP_SEAL bytes */
     AT_HEADER_CRC = 4092,
 };

@@ -41,6 +41,7 @@ void snap_build_header(const struct snap_info *info, uint8_t ret[SNAP_PAGE])
         memcpy(p + AT_LAYER_ID, info->layer.id, SNAP_LAYER_ID);
         put_le64(p + AT_LAYER_OFF, info->layer.off);
         put_le64(p + AT_LAYER_LEN, info->layer.len);
+        put_le64(p + AT_LAYER_OWN, info->layer_own);
     }
     put_le32(p + AT_NSECTIONS, info->nsections);
     for (unsigned i = 0; i < info->nsections && i < SNAP_SECTIONS_MAX; i++) {
@@ -208,6 +209,7 @@ static int write_all(struct writer *w, const void *state, size_t state_len, stru
         return r;
     if (w->index.bad || w->deltas.bad)
         return err_sys(e, ENOMEM, "index the pages of the snapshot");
+    info->layer_own = w->layer_other;
     info->data_len = full ? info->mem_bytes : info->pages_stored * SNAP_PAGE;
     uint64_t index_off = info->data_off + info->data_len;
     if (w->deltas.len) {

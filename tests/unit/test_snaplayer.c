@@ -90,6 +90,7 @@ TEST(saves_what_differs)
     CHECK(p.result.layer_other == 84 && p.result.layer_same == COUNT - 84);
     CHECK(snap_open(&f, p.image, NULL, NULL) == 0);
     CHECK(f.info.flags == (SNAP_FULL | SNAP_LAYERED) && f.info.layer.id[31] == 7);
+    CHECK(f.info.layer_own == 84);
     CHECK(f.info.layer.off == FIRST * SNAP_PAGE && f.info.layer.len == COUNT * SNAP_PAGE);
     CHECK(fstat(p.image, &st) == 0 && (uint64_t)st.st_blocks * 512 < 150 * SNAP_PAGE);
     CHECK(snap_verify_data(&f, p.image, NULL) == 0);
@@ -120,6 +121,13 @@ TEST(maps_back)
     CHECK(mem && memcmp(mem, p.s.mem, SAMPLE_MEM) == 0);
     if (mem)
         munmap(mem, SAMPLE_MEM);
+    snap_free(&f);
+    /* As a restore opens it: the index is needed, as there are pages of the image's own. */
+    static _Alignas(8) uint8_t scratch[SNAP_SCRATCH];
+    CHECK(snap_open(&f, p.image, scratch, NULL) == 0 && f.nruns > 0);
+    CHECK(memory_map(&f, p.image, p.layer, &mem, NULL) == 0);
+    CHECK(memcmp(mem, p.s.mem, SAMPLE_MEM) == 0);
+    munmap(mem, SAMPLE_MEM);
     CHECK(memory_map(&f, p.image, -1, &mem, NULL) == -EINVAL);
     int other = make_layer(p.s.mem, 8);
     CHECK(memory_map(&f, p.image, other, &mem, NULL) == -ESTALE);
@@ -168,10 +176,15 @@ TEST(forged_image)
     struct snap_file f;
     uint8_t *mem;
     pair_make(&p);
-    forge(p.image, AT_LAYER_OFF, (FIRST + 1) * SNAP_PAGE);
+    forge(p.image, AT_LAYER_OFF, (FIRST - 1) * SNAP_PAGE);
     CHECK(snap_open(&f, p.image, NULL, NULL) == 0);
     CHECK(memory_map(&f, p.image, p.layer, &mem, NULL) == -ESTALE);
     snap_free(&f);
+    forge(p.image, AT_LAYER_OFF, FIRST * SNAP_PAGE);
+    forge(p.image, AT_LAYER_OWN, 83);
+    CHECK(snap_open(&f, p.image, NULL, NULL) == -EBADMSG);
+    forge(p.image, AT_LAYER_OWN, COUNT + 1);
+    CHECK(snap_open(&f, p.image, NULL, NULL) == -EBADMSG);
     /* A session over a layer there is not. */
     struct snap_info info = sample_info(0), got;
     uint8_t h[SNAP_PAGE];
