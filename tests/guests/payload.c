@@ -406,7 +406,8 @@ static int verb_count(int argc, char **argv)
         fflush(stdout);
         int n = snprintf(body, sizeof(body), "%016llx %lu %lu\n", (unsigned long long)name,
                          count, kept + 1);
-        n = snprintf(out, sizeof(out), "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", n,
+        n = snprintf(out, sizeof(out),
+                     "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s", n,
                      body);
         if (write(c, out, (size_t)n) < 0)
             perror("write");

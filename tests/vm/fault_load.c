@@ -176,6 +176,9 @@ bool client_ask(struct client *c)
             break;
     }
     int status = reply.status;
+    const char *why = status == 200 ? NULL : http_reply_header(&reply, "x-aws-proxy-error");
+    if (status != 200 && client_tells)
+        printf("# %s: status %d %s\n", c->id, status, why ? why : "");
     http_client_done(&c->edge);
     if (status != 200)
         return false;
