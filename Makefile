@@ -430,7 +430,8 @@ $(B)/vm/soak.img: $(B)/vm/payload tests/guests/mkroot.sh $(B)/redis.stamp
 ## check-vm: hypervisor and guest in the emulated host
 .PHONY: check-vm
 check-vm: $(B)/appliance.stamp $(addprefix $(B)/vm/,ctl_drive guest_drive hostile_drive \
-		lockdown_drive confine_drive vmmtrace hostile.Image ticker.cpio root.img) \
+		lockdown_drive confine_drive vmmtrace hostile.Image ticker.cpio root.img \
+		guest_soak soak.img) \
 		$(addprefix $(B)/debug/dormouse-vmm-,debug ubsan example)
 	@mkdir -p $(CHECK)
 	@tests/vm.sh

@@ -3,15 +3,16 @@
 # Hypervisor and guest in real microVMs on the emulated ARM64 host; called by `make check-vm`.
 # Each suite is one boot of the host and one TAP file.
 #   tests/vm.sh [SUITE...]     vmm-gic3 vmm-gic2 guest hostile hostile-ubsan lockdown
-#                              confine debug, and
-#                              hostile-asan, soak and faults only when they are asked for
+#                              confine debug cycles, and
+#                              hostile-asan, soak and faults only when they are asked for;
+#                              cycles is a short soak
 set -u
 cd "$(dirname "$0")/.." || exit 1
 build=${BUILD:-build}
 out=$build/check
 vm=$build/vm
 mkdir -p "$out"
-[ $# -gt 0 ] || set -- vmm-gic3 vmm-gic2 guest hostile hostile-ubsan lockdown confine debug
+[ $# -gt 0 ] || set -- vmm-gic3 vmm-gic2 guest hostile hostile-ubsan lockdown confine debug cycles
 taps=()
 
 # suite NAME SECONDS FILE=PATH...: runs /tests/run, whose output is TAP.
@@ -37,8 +38,11 @@ run_script() {
 
 run_script vmm 'exec /tests/ctl_drive /usr/bin/dormouse-vmm /usr/lib/dormouse/Image /tests/ticker.cpio /var/lib/dormouse/t'
 run_script guest 'exec /tests/guest_drive /usr/bin/dormouse-vmm /usr/lib/dormouse/Image /usr/lib/dormouse/initrd.cpio /tests/root.img /var/lib/dormouse/t'
+soak='exec /tests/guest_soak /usr/bin/dormouse-vmm /usr/lib/dormouse/Image /usr/lib/dormouse/initrd.cpio /tests/root.img /var/lib/dormouse/t'
+run_script cycles "export CLONES=3 CYCLES=5
+$soak"
 run_script soak "export CLONES=${CLONES:-100} CYCLES=${CYCLES:-1000}
-exec /tests/guest_soak /usr/bin/dormouse-vmm /usr/lib/dormouse/Image /usr/lib/dormouse/initrd.cpio /tests/root.img /var/lib/dormouse/t"
+$soak"
 run_script faults "export KILLS=${KILLS:-10} SEED=${SEED:-1} CLIENTS=${CLIENTS:-4} MINUTES=${MINUTES:-5} PATH=/usr/sbin:/usr/bin
 exec /tests/faults.sh ${CASES:-}"
 drive_hostile='exec /tests/hostile_drive'
@@ -61,9 +65,11 @@ for name; do
         suite guest 1200 "$vm/guest_drive=/tests/guest_drive" "$vm/root.img=/tests/root.img" \
             "$vm/run-guest=/tests/run"
         ;;
-    soak)
-        suite soak "${SOAK_LIMIT:-14400}" "$vm/guest_soak=/tests/guest_soak" "$vm/soak.img=/tests/root.img" \
-            "$vm/run-soak=/tests/run"
+    cycles | soak)
+        limit=1200
+        [ "$name" = cycles ] || limit=${SOAK_LIMIT:-14400}
+        suite "$name" "$limit" "$vm/guest_soak=/tests/guest_soak" \
+            "$vm/soak.img=/tests/root.img" "$vm/run-$name=/tests/run"
         ;;
     hostile | hostile-ubsan | hostile-asan)
         more=()
