@@ -491,7 +491,7 @@ $(B)/bench/bench: $(call objects,glibc,$(BENCH:%=tests/bench/%.c) \
 	@mkdir -p $(@D)
 	@# Not where the VMM is, so that an address says which of the two it belongs to.
 	$(Q)$(CC_glibc) -static $(LINK) -Wl,-Ttext-segment=0x40000000 -o $@ $^ -lzstd
-BENCH_DAEMON := daemon daemon_first daemon_many daemon_sleep proc record
+BENCH_DAEMON := daemon daemon_first daemon_fork daemon_many daemon_sleep proc record
 $(B)/bench/daemon: $(call objects,glibc,$(BENCH_DAEMON:%=tests/bench/%.c) \
 	$(filter-out tools/cli/main.c,$(CLI_SRC)))
 	$(call say,LINK,"bench of the daemon (runs on arm64)")

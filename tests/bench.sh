@@ -122,7 +122,7 @@ boot() {
     else
         # Only images need their bases, and a disk is a source of other times.
         case ,$cases, in
-        *,first-byte,* | *,proxy,* | *,create,* | *,list,* | *,suspend,* | *,sessions,* | *,clones-app,*)
+        *,first-byte,* | *,fork,* | *,proxy,* | *,create,* | *,list,* | *,suspend,* | *,sessions,* | *,clones-app,*)
             [ ! -s "$build/bases/bases.img" ] || disks=(-d "$build/bases/bases.img:bases:ro") ;;
         esac
         tools/vmrun.sh "${options[@]}" ${disks[@]+"${disks[@]}"} -c "$out/console" \
@@ -155,7 +155,7 @@ if [ $# -gt 0 ]; then
 else
     runs+=("vmm-start,snapshot-create,restore,restore-calls,boot-to-cmd" "block,net,vsock")
     if [ "$quick" = 0 ]; then
-        runs+=("suspend,sessions,clones-app" "first-byte,create,proxy,list" clones growth)
+        runs+=("suspend,sessions,clones-app" "first-byte,create,proxy,fork,list" clones growth)
     fi
 fi
 # Who counts instructions does not mind company. By the wall clock everything goes one by one.

@@ -80,10 +80,10 @@ set +a
 export DORMOUSE_URL="https://localhost:$port" AWS_CA_BUNDLE=$state/ca.pem
 NGINX_DIR=$BENCH_PEERS
 export NGINX_DIR
-if has first-byte proxy create list; then
+if has first-byte proxy create list fork; then
     build bench dormouse/debian payload '["/payload", "http", "8080"]' || status=1
     cases=
-    for name in first-byte proxy create; do
+    for name in first-byte proxy create fork; do
         ! has $name || cases=$cases,$name
     done
     [ -z "$cases" ] || measure "${cases#,}" bench "${RUNS:-11}"

@@ -170,7 +170,7 @@ static const struct {
 } cases[] = {
     {"first-byte", daemon_first},  {"proxy", daemon_proxy},     {"create", daemon_create},
     {"clones-app", daemon_clones}, {"suspend", daemon_suspend}, {"sessions", daemon_sessions},
-    {"list", daemon_list},
+    {"list", daemon_list},         {"fork", daemon_fork},
 };
 
 static bool in_list(const char *list, const char *name)

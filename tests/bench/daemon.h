@@ -2,7 +2,8 @@
 /*
  * The part of the benchmarks that goes through dormoused and TLS, as any client would; runs on
  * the host itself. What its cases share: daemon.c; the cases: daemon_first.c (first bytes,
- * proxy), daemon_many.c (rates, clones, lists), daemon_sleep.c (suspends).
+ * proxy), daemon_many.c (rates, clones, lists), daemon_sleep.c (suspends),
+ * daemon_fork.c (checkpoints and forks).
  */
 #ifndef DORMOUSE_TESTS_BENCH_DAEMON_H
 #define DORMOUSE_TESTS_BENCH_DAEMON_H
@@ -53,5 +54,6 @@ void daemon_clones(struct bench *b);
 void daemon_list(struct bench *b);
 void daemon_suspend(struct bench *b);
 void daemon_sessions(struct bench *b);
+void daemon_fork(struct bench *b);
 
 #endif

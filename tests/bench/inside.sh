@@ -30,7 +30,7 @@ export QUICK="${QUICK:-0}" ONLY="${ONLY:-}" CLOCK="${CLOCK:-wall}"
 driver='' daemon=''
 for name in $(echo "$ONLY" | tr , ' '); do
     case $name in
-    first-byte | proxy | create | list | suspend | sessions | clones-app) daemon=$daemon,$name ;;
+    first-byte | proxy | create | list | fork | suspend | sessions | clones-app) daemon=$daemon,$name ;;
     *) driver=$driver,$name ;;
     esac
 done
