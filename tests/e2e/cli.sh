@@ -202,6 +202,23 @@ check 'the next request wakes it'
 run 0 suspend "$short" && run 0 resume "$short" && out "$vm"
 check 'resume'
 
+run 0 checkpoint "$short" --name one --tag 'why=test' && out 'checkpoint-*' &&
+    run 0 checkpoints --json "$short" &&
+    json "v.length === 1 && v[0].name === 'one' && v[0].tags.why === 'test'" &&
+    run 0 checkpoints "$short" && out 'CHECKPOINT*one*'
+check 'checkpoint, and the list of them'
+run 0 rollback "$short" one && out "$vm" && run 3 rollback "$short" two && err 'no checkpoint two' &&
+    run 5 checkpoint "$short" --name one && err 'already has a checkpoint named one'
+check 'rollback, and what there is not'
+run 0 fork "$short" --from one --count 2 --name way && out $'microvm-*\nmicrovm-*' &&
+    mapfile -t ways <"$work/out" && run 0 inspect "${ways[0]}" &&
+    json "v.name === 'way-1' && v.forkedFrom.microvmId === '$vm'" &&
+    run 0 terminate "${ways[@]}" && run 2 fork "$short" --count 0 && run 2 rollback "$short" && err 'dormouse help rollback'
+check 'fork'
+run 0 checkpoints "$short" --delete one && out 'checkpoint-*' && run 0 checkpoints -q "$short" &&
+    silent
+check 'deleting a checkpoint'
+
 # ---- commands, files, updates, events, keys --------------------------------------------------
 
 run 9 exec "$vm" -- sh -c 'echo out; echo err >&2; exit 9' && out out && err err
