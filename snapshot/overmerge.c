@@ -77,7 +77,12 @@ static int merge_all(struct merge *m, uint64_t *ret_blocks, struct err *e)
 static int write_marks(struct merge *m, int out, struct err *e)
 {
     uint64_t bytes = overlay_offset(m->to, 0) - OVERLAY_BLOCK;
+    uint64_t blocks = overlay_size(m->to) / OVERLAY_BLOCK;
     for (uint64_t at = 0; at < bytes; at += OVERLAY_BLOCK) {
+        const uint64_t bits = OVERLAY_BLOCK * 8ull, left = blocks - MIN(blocks, at * 8);
+        if (left == 0 || (!overlay_has(m->to, at * 8) &&
+                          overlay_run(m->to, at * 8, bits) == MIN(bits, left)))
+            continue; /* nearly all of a large disk */
         _Alignas(64) uint8_t chunk[OVERLAY_BLOCK] = {0};
         for (uint64_t b = at * 8; b < (at + OVERLAY_BLOCK) * 8; b++)
             chunk[b / 8 - at] |= (uint8_t)(overlay_has(m->to, b) << b % 8);
