@@ -124,7 +124,7 @@ bool peer_open(const struct target *t);
 bool console_open(struct inst *in, int *ret_theirs);
 /* Waits until the console says `what` (since the last call). */
 bool console_shows(struct inst *in, const char *what);
-bool console_more(struct inst *in); /* reads what is there, behind the rest */
+bool console_more(struct inst *in);     /* reads what is there, behind the rest */
 void tap_prepare(const struct spec *s); /* before the clock starts */
 int tap_make(const struct spec *s);
 bool tap_up(const char *name, bool address);
