@@ -146,7 +146,7 @@ static bool boot(struct inst *in, const struct spec *s, uint64_t *ready_ns)
 
 /* The kernel's text and constants in shared memory with huge pages, as the daemon has it: made
  * from the first machine that is saved, and the same for all. */
-#define TEXT_LEN 0x720000ull /* up to __init_begin of the kernel's System.map */
+#define TEXT_LEN 0x710000ull /* up to __init_begin of the kernel's System.map */
 static int layer = -1;
 
 static uint8_t *map_layer(int fd)
