@@ -32,8 +32,19 @@ suite() {
 }
 
 mkdir -p "$vm"
+# What crashed in a suite that failed stands in the kernel's log, with its registers.
 run_script() {
-    printf '#!/bin/sh\nmkdir -p /var/lib/dormouse/t\n%s\n' "$2" >"$vm/run-$1"
+    cat >"$vm/run-$1" <<END
+#!/bin/sh
+mkdir -p /var/lib/dormouse/t
+echo 1 >/proc/sys/debug/exception-trace
+(
+    $2
+)
+status=\$?
+[ \$status -eq 0 ] || dmesg | grep -A 24 'unhandled exception' | sed 's/^/# /'
+exit \$status
+END
 }
 
 run_script vmm 'exec /tests/ctl_drive /usr/bin/dormouse-vmm /usr/lib/dormouse/Image /tests/ticker.cpio /var/lib/dormouse/t'
