@@ -202,7 +202,7 @@ static bool restore(struct inst *in, const struct spec *s, const char *image,
         fds[n++] = open(image, O_RDONLY | O_CLOEXEC);
     if (session)
         fds[n++] = open(session, O_RDONLY | O_CLOEXEC);
-    bool layered = is_layered(image);
+    bool layered = !in->prepared && is_layered(image);
     if (layered)
         fds[n++] = fcntl(layer, F_DUPFD_CLOEXEC, 0);
     struct ctl_machine m = machine(in, s, fds, &n);
@@ -233,12 +233,21 @@ static bool workset(struct inst *in, const char *image)
 static bool prepare(struct inst *in, const struct spec *s, const char *image)
 {
     char path[300];
-    const struct ctl_machine m = {
-        .version = CTL_VERSION, .vcpus = s->vcpus, .mem_bytes = s->mem, .has_workset = 1};
+    int fds[3];
+    size_t n = 0;
+    bool layered = is_layered(image);
+    const struct ctl_machine m = {.version = CTL_VERSION,
+                                  .vcpus = s->vcpus,
+                                  .mem_bytes = s->mem,
+                                  .has_layer = layered,
+                                  .has_workset = 1};
     workset_path(image, path);
-    const int fds[] = {open(image, O_RDONLY | O_CLOEXEC), open(path, O_RDONLY | O_CLOEXEC)};
-    in->prepared = order(in, CTL_PREPARE, &m, sizeof m, fds, 2);
-    close_fds(in, fds, 2);
+    fds[n++] = open(image, O_RDONLY | O_CLOEXEC);
+    if (layered)
+        fds[n++] = fcntl(layer, F_DUPFD_CLOEXEC, 0);
+    fds[n++] = open(path, O_RDONLY | O_CLOEXEC);
+    in->prepared = order(in, CTL_PREPARE, &m, sizeof m, fds, n);
+    close_fds(in, fds, n);
     return in->prepared;
 }
 
