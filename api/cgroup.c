@@ -37,6 +37,12 @@ static int put(int dir, const char *file, struct err *e, const char *fmt, ...)
     return 0;
 }
 
+/* The api role, which is another user, reads what the machines use; our umask says nobody. */
+static int admit_readers(int fd, struct err *e)
+{
+    return fchmod(fd, 0755) < 0 ? err_sys(e, errno, "open a control group to readers") : 0;
+}
+
 int cgroup_open(int *ret_fd, struct err *e)
 {
     if (access(CGROUP_ROOT "/cgroup.controllers", F_OK) < 0) {
@@ -50,7 +56,10 @@ int cgroup_open(int *ret_fd, struct err *e)
     if (top < 0 || fd < 0)
         return err_sys(e, errno, "open the control group 'dormouse'");
     static const char on[] = "+cpu +memory +pids";
-    int r = put(top, "cgroup.subtree_control", e, "%s", on);
+    int r = admit_readers(fd, e);
+    if (r < 0)
+        return r;
+    r = put(top, "cgroup.subtree_control", e, "%s", on);
     if (r == 0)
         r = put(fd, "cgroup.subtree_control", e, "%s", on);
     if (r < 0)
@@ -69,6 +78,8 @@ int cgroup_make(int root, uint32_t slot, uint64_t mem_bytes, uint32_t cpu_percen
         return err_sys(e, errno, "make the control group '%s'", name);
     AUTO_CLOSE int fd = openat(root, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     int r = fd < 0 ? err_sys(e, errno, "open the control group '%s'", name) : 0;
+    if (r == 0)
+        r = admit_readers(fd, e);
     if (r == 0)
         r = put(fd, "memory.max", e, "%llu", (unsigned long long)(mem_bytes + HEADROOM));
     if (r == 0)

@@ -108,8 +108,8 @@ static int take_over(struct fleet *f, struct fvm *vm, struct err *e)
         r = vmm_call(v, CTL_RESUME, NULL, 0, NULL, 0, deadline, NULL, e);
     if (r == 0 && (r = fleet_io_address_begin(f->io, &address, v->slot, vm->ip, e)) == 0)
         r = fleet_io_address_end(f->io, &address, e);
-    if (r == 0)
-        r = vmm_wait_link(v, true, deadline_ms(RESTORE_LIMIT_MS), e);
+    if (r == 0 && (r = vmm_wait_link(v, true, deadline_ms(RESTORE_LIMIT_MS), e)) == -ETIMEDOUT)
+        guest_silent(f, v, "taken over");
     if (r < 0)
         return r;
     if (vm->state == VM_RESUMING)

@@ -15,7 +15,10 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "../hypervisor/base/fd.h"
+#include "../hypervisor/base/log.h"
 #include "../hypervisor/base/mem.h"
+#include "../hypervisor/base/num.h"
 #include "fleet_priv.h"
 #include "jsonw.h"
 
@@ -29,6 +32,35 @@ double realtime_s(void)
 }
 
 /* ---- the machine ---- */
+
+static int read_cgroup(const struct fleet *f, const struct vmm *v, const char *name, char **ret)
+{
+    char path[200];
+    snprintf(path, sizeof path, "%s/vm%u/%s", f->c.cgroup_dir, v->slot, name);
+    return fd_read_file(AT_FDCWD, path, 4096, ret, NULL, NULL);
+}
+
+uint64_t guest_cpu_usec(const struct fleet *f, const struct vmm *v)
+{
+    AUTO_FREE char *text = NULL;
+    uint64_t usec = 0;
+    if (read_cgroup(f, v, "cpu.stat", &text) == 0 && strncmp(text, "usage_usec ", 11) == 0 &&
+        parse_u64n(text + 11, strcspn(text + 11, "\n"), 0, UINT64_MAX, &usec))
+        return usec;
+    return 0;
+}
+
+void guest_silent(const struct fleet *f, const struct vmm *v, const char *what)
+{
+    AUTO_FREE char *cpu = NULL, *memory = NULL;
+    bool known = read_cgroup(f, v, "cpu.pressure", &cpu) == 0 &&
+                 read_cgroup(f, v, "memory.pressure", &memory) == 0;
+    log_warn("the guest of process %u is silent (%s): %.1f s of processor time so far; waited "
+             "for a processor: %.*s; for memory: %.*s",
+             v->slot, what, (double)guest_cpu_usec(f, v) / 1e6,
+             known ? (int)strcspn(cpu, "\n") : 7, known ? cpu : "unknown",
+             known ? (int)strcspn(memory, "\n") : 7, known ? memory : "unknown");
+}
 
 int guest_load(struct vmm *v, const struct image *img, const struct restore_fds *rf,
                struct err *e)
@@ -185,6 +217,8 @@ int guest_restored(struct fleet *f, struct vmm *v, const struct fvm *vm, uint32_
     snprintf(hostname, sizeof hostname, "%.63s", name);
     put_net(&w, f, ip, fresh ? hostname : NULL);
     int r = ask(v, GP_RESTORED, &w, RESTORE_LIMIT_MS, "continue in the guest", e);
+    if (r == -ETIMEDOUT)
+        guest_silent(f, v, "restored");
     explicit_bzero(entropy, sizeof entropy);
     explicit_bzero(space, sizeof space);
     return r;

@@ -231,6 +231,9 @@ void vm_close_dir(struct fvm *vm);
 void vm_terminate(struct fleet *f, struct fvm *vm, bool hook, const char *reason);
 
 /* fleet_guest.c: what is said to the guest */
+uint64_t guest_cpu_usec(const struct fleet *f, const struct vmm *v); /* so far; 0: not known */
+/* For the log: whether a machine that does not answer was at work, or waited for the host. */
+void guest_silent(const struct fleet *f, const struct vmm *v, const char *what);
 int guest_restored(struct fleet *f, struct vmm *v, const struct fvm *vm, uint32_t ip,
                    bool fresh, const char *name, struct err *e);
 int guest_net(struct fleet *f, struct vmm *v, uint32_t ip, const char *hostname, struct err *e);

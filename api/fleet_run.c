@@ -167,6 +167,8 @@ static int load_machine(struct fleet *f, struct fvm *vm, const struct restore_fd
                 : snapfiles_use(&snap_io_host, rf->session_disk, vm->row.generation + 1, e);
     if (r == 0)
         r = guest_load(vm->vmm, vm->image, rf, e);
+    if (r == -ETIMEDOUT)
+        guest_silent(f, vm->vmm, "loaded");
     if (r == 0)
         table_loaded(f, vm->vmm->slot);
     int ar = fleet_io_address_end(f->io, address, r == 0 ? e : NULL);
