@@ -140,6 +140,7 @@ TEST(readopt)
         CHECK(client_ask(&c) && is_state(&c, "RUNNING")); /* woken by the request */
         CHECK(host_leftovers(1 + POOL) == 0);
     }
+    CHECK(host_closed_groups() == 0);
     /* Suspended over a kill, and twice in a row. */
     CHECK(client_act(&c, "suspend"));
     daemon_kill(VICTIM_ALL);

@@ -35,6 +35,9 @@ pid_t daemon_api(void); /* the network-facing process, 0: none */
 /* What must not be left: microVM processes, control groups, taps, sockets, mounts, namespaces,
  * directories. Each finding is printed; returns how many. `vms`: microVMs that may be there. */
 unsigned host_leftovers(unsigned vms);
+/* Control groups whose processor time the daemon's network-facing process, which is another
+ * user, cannot read. */
+unsigned host_closed_groups(void);
 unsigned host_processes(void); /* named dormouse-vmm */
 long host_rss_kib(pid_t pid);
 unsigned host_fds(pid_t pid);
