@@ -95,12 +95,13 @@ static unsigned logged(const struct client *c, unsigned long count)
     return n;
 }
 
-static bool log_is_whole(const struct client *c)
+/* From the first answer on: the build's look whether it listens may have counted, too. */
+static bool log_is_whole(const struct client *c, unsigned long first)
 {
     uint64_t end = now_ms() + 20000;
     while (!logged(c, c->counted) && now_ms() < end)
         nap(20);
-    for (unsigned long i = 1; i <= c->counted; i++) {
+    for (unsigned long i = first; i <= c->counted; i++) {
         if (logged(c, i) != 1) {
             printf("# line %lu stands %u times in the log\n", i, logged(c, i));
             return false;
@@ -125,6 +126,7 @@ TEST(readopt)
     struct client c;
     if (!CHECK(client_open(&c, 0, IMAGE) && client_run(&c) && client_ask(&c)))
         return;
+    unsigned long first = c.counted;
     for (unsigned v = 0; v < VICTIMS; v++) {
         printf("# killing %s\n", names[v]);
         unsigned long before = c.counted;
@@ -134,7 +136,7 @@ TEST(readopt)
             return;
         CHECK(client_check(&c)); /* asks, too */
         CHECK(c.counted == before + 3);
-        CHECK(log_is_whole(&c));
+        CHECK(log_is_whole(&c, first));
         CHECK(is_state(&c, "RUNNING"));
         CHECK(client_act(&c, "suspend") && is_state(&c, "SUSPENDED"));
         CHECK(client_ask(&c) && is_state(&c, "RUNNING")); /* woken by the request */
@@ -147,7 +149,7 @@ TEST(readopt)
     CHECK(daemon_again(NULL));
     daemon_kill(VICTIM_ALL);
     CHECK(daemon_again(NULL));
-    CHECK(is_state(&c, "SUSPENDED") && client_ask(&c) && log_is_whole(&c));
+    CHECK(is_state(&c, "SUSPENDED") && client_ask(&c) && log_is_whole(&c, first));
     daemon_kill(VICTIM_ALL);
     CHECK(daemon_again(NULL));
     CHECK(client_act(&c, "terminate") && is_state(&c, "TERMINATED"));
