@@ -415,8 +415,8 @@ static int verb_count(int argc, char **argv)
     }
 }
 
-/* serve PORT: answers each request on one connection with its number, for ever; the connection
- * is kept. Only the first connection is served. */
+/* serve PORT: answers each request on one connection with its number and the time, for ever;
+ * the connection is kept. Only the first connection is served. */
 static int verb_serve(int argc, char **argv)
 {
     struct sockaddr_in at;
@@ -441,8 +441,11 @@ static int verb_serve(int argc, char **argv)
         }
         size_t used = (size_t)(end + 4 - buf);
         memmove(buf, buf + used, len -= used);
-        int n = snprintf(out, sizeof(out), "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n%08u\n",
-                         turn);
+        struct timespec now;
+        clock_gettime(CLOCK_REALTIME, &now);
+        int n = snprintf(out, sizeof(out),
+                         "HTTP/1.1 200 OK\r\nContent-Length: 29\r\n\r\n%08u %010lld%09ld\n",
+                         turn, (long long)now.tv_sec, now.tv_nsec);
         if (write(c, out, (size_t)n) != n)
             return fail("write");
     }
