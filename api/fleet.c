@@ -319,18 +319,17 @@ int fleet_terminate(struct fleet *f, const char *vm_id, struct err *e)
     return r;
 }
 
-void fleet_state_now(struct fleet *f, struct store_vm *row)
+void fleet_state_now(struct fleet *f, const char *id, char state[16])
 {
-    bool runs = strcmp(row->state, "RUNNING") == 0,
-         sleeps = strcmp(row->state, "SUSPENDED") == 0;
-    struct fvm *vm = runs || sleeps ? fleet_vm_find(f, row->id) : NULL;
+    bool runs = strcmp(state, "RUNNING") == 0, sleeps = strcmp(state, "SUSPENDED") == 0;
+    struct fvm *vm = runs || sleeps ? fleet_vm_find(f, id) : NULL;
     if (!vm)
         return;
     pthread_mutex_lock(&vm->lock);
     enum vm_state now = vm->state;
     pthread_mutex_unlock(&vm->lock);
     if (runs ? now == VM_SUSPENDING : now == VM_RUNNING)
-        snprintf(row->state, sizeof row->state, "%s", fsm_name(now));
+        snprintf(state, 16, "%s", fsm_name(now));
     fleet_vm_put(f, vm);
 }
 

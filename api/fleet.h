@@ -82,9 +82,9 @@ int fleet_resume(struct fleet *f, const char *vm_id, struct err *e);
 void fleet_policy(struct fleet *f, const struct store_vm *row);
 int fleet_terminate(struct fleet *f, const char *vm_id, struct err *e);
 
-/* Makes a row's state what it is at this moment: SUSPENDING is never written down, and the row
- * of one that was woken follows a little later. */
-void fleet_state_now(struct fleet *f, struct store_vm *vm);
+/* Makes the state in a row what it is at this moment: SUSPENDING is never written down, and the
+ * row of one that was woken follows a little later. */
+void fleet_state_now(struct fleet *f, const char *id, char state[16]);
 
 /* For the endpoint proxy: finds the microVM by its endpoint label, wakes it when its idle
  * policy says so (blocking until it runs), and counts the request as activity until

@@ -14,7 +14,7 @@
 #include "fleet_priv.h"
 
 #define KEEP_TERMINATED_S (24 * 3600.0)
-#define SWEEP_EVERY       (3600 * NS_PER_S)
+#define SWEEP_EVERY       (600 * NS_PER_S)
 
 /* When a moment of the wall clock comes, on the monotonic one. */
 static uint64_t wall_due(double at, double wall, uint64_t now)
@@ -107,37 +107,27 @@ static uint64_t scan(struct fleet *f)
 
 /* ---- rows of microVMs that ended long ago ---- */
 
-struct old_rows {
-    double before;
-    size_t n;
-    char ids[256][ID_CAP];
-};
-
-static bool collect(void *ctx, const struct store_vm *vm)
-{
-    struct old_rows *o = ctx;
-    if (strcmp(vm->state, "TERMINATED") == 0 && vm->terminated_at < o->before) {
-        memcpy(o->ids[o->n], vm->id, ID_CAP);
-        o->n++;
-    }
-    return o->n < ARRAY_LEN(o->ids);
-}
-
 static void sweep(struct fleet *f)
 {
-    struct old_rows *o = calloc(1, sizeof *o);
+    char ids[64][ID_CAP];
     struct err e = ERR_INIT;
-    if (!o)
-        return;
-    o->before = realtime_s() - KEEP_TERMINATED_S;
-    if (store_vm_each(f->store, UINT64_MAX, NULL, 0, collect, o, &e) < 0)
-        log_err(LOG_WARN, &e, "look for old microVMs");
-    for (size_t i = 0; i < o->n; i++) {
-        snapfiles_drop_tree(&snap_io_host, f->vms_dir, o->ids[i]);
-        store_vm_delete(f->store, o->ids[i], &e);
-    }
+    double before = realtime_s() - KEEP_TERMINATED_S;
+    bool stop = false;
+    size_t n;
+    int r;
+    do {
+        r = store_vm_ended(f->store, before, ids, ARRAY_LEN(ids), &n, &e);
+        for (size_t i = 0; i < n && r == 0; i++) {
+            snapfiles_drop_tree(&snap_io_host, f->vms_dir, ids[i]);
+            r = store_vm_delete(f->store, ids[i], &e);
+        }
+        pthread_mutex_lock(&f->jlock);
+        stop = f->stop;
+        pthread_mutex_unlock(&f->jlock);
+    } while (r == 0 && n == ARRAY_LEN(ids) && !stop);
+    if (r < 0)
+        log_err(LOG_WARN, &e, "forget old microVMs");
     checkpoints_forget(f);
-    free(o);
 }
 
 void *fleet_timer_main(void *arg)

@@ -2,7 +2,6 @@
 /* Streaming JSON writer; see jsonw.h. */
 #include "jsonw.h"
 
-#include <inttypes.h>
 #include <string.h>
 
 #include "utf8.h"
@@ -73,10 +72,20 @@ void jsonw_key(struct jsonw *w, const char *key)
     w->comma = false;
 }
 
+/* Lists are mostly made of these; printf takes many times as long. */
+static void add_digits(struct buf *b, uint64_t v, unsigned least)
+{
+    char text[20], *at = text + sizeof text;
+    do {
+        *--at = (char)('0' + v % 10);
+    } while ((v /= 10) || (size_t)(text + sizeof text - at) < least);
+    buf_add(b, at, (size_t)(text + sizeof text - at));
+}
+
 void jsonw_u64(struct jsonw *w, uint64_t v)
 {
     value_begins(w);
-    buf_printf(w->b, "%" PRIu64, v);
+    add_digits(w->b, v, 1);
 }
 
 void jsonw_bool(struct jsonw *w, bool v)
@@ -88,7 +97,14 @@ void jsonw_bool(struct jsonw *w, bool v)
 void jsonw_time(struct jsonw *w, double epoch)
 {
     value_begins(w);
-    buf_printf(w->b, "%.3f", epoch);
+    if (!(epoch >= 0 && epoch < 1e12)) { /* no moment that anybody wrote down */
+        buf_printf(w->b, "%.3f", epoch);
+        return;
+    }
+    uint64_t ms = (uint64_t)(epoch * 1000 + 0.5);
+    add_digits(w->b, ms / 1000, 1);
+    buf_add(w->b, ".", 1);
+    add_digits(w->b, ms % 1000, 3);
 }
 
 void jsonw_raw(struct jsonw *w, const char *json)

@@ -103,7 +103,7 @@ int op_microvm(struct op *o, struct store_vm *ret)
         return op_fail_about(o, "microvm", text, TEXT_NO_MICROVM, text);
     if (r < 0)
         return op_fail_store(o, &e);
-    fleet_state_now(o->api->fleet, ret);
+    fleet_state_now(o->api->fleet, ret->id, ret->state);
     return 0;
 }
 

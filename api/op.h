@@ -19,7 +19,6 @@
 #include "validate.h"
 
 #define CLIENT_TOKEN_TTL   86400.0 /* seconds a client token is remembered */
-#define TERMINATED_TTL     86400.0 /* seconds a terminated microVM is listed */
 #define DEFAULT_DURATION_S 28800u
 
 enum error_style { MODERN, CLASSIC };

@@ -20,10 +20,9 @@ static void write_endpoint(struct op *o, const struct store_vm *vm)
     jsonw_kstr(&o->w, "endpoint", text);
 }
 
-static void write_summary(struct op *o, const struct store_vm *vm)
+static void write_summary(struct op *o, const struct store_vm_brief *vm, const char *arn)
 {
-    char arn[ARN_CAP], version[VERSION_CAP];
-    op_image_arn(o, vm->image, arn);
+    char version[VERSION_CAP];
     op_version_text(vm->major, version);
     jsonw_kstr(&o->w, "microvmId", vm->id);
     jsonw_kstr(&o->w, "state", vm->state);
@@ -35,7 +34,12 @@ static void write_summary(struct op *o, const struct store_vm *vm)
 void write_microvm(struct op *o, const struct store_vm *vm)
 {
     struct jsonw *w = &o->w;
-    write_summary(o, vm);
+    char arn[ARN_CAP];
+    struct store_vm_brief brief = {.major = vm->major, .started_at = vm->started_at};
+    memcpy(brief.id, vm->id, sizeof brief.id);
+    memcpy(brief.state, vm->state, sizeof brief.state);
+    op_image_arn(o, vm->image, arn);
+    write_summary(o, &brief, arn);
     write_endpoint(o, vm);
     jsonw_ku64(w, "maximumDurationInSeconds", vm->max_seconds);
     jsonw_kstr_opt(w, "executionRoleArn", vm->role_arn);
@@ -79,18 +83,28 @@ int op_GetMicrovm(struct op *o)
 
 /* ---- list ---------------------------------------------------------------- */
 
-static bool list_microvm(void *ctx, const struct store_vm *vm)
+struct vm_list {
+    struct op_page page;
+    char image[NAME_CAP], arn[ARN_CAP]; /* of the item before */
+};
+
+static bool list_microvm(void *ctx, const struct store_vm_brief *vm)
 {
-    struct op_page *p = ctx;
+    struct vm_list *l = ctx;
+    struct op *o = l->page.o;
     char position[24];
     snprintf(position, sizeof position, "%" PRIu64, vm->row);
-    if (!op_page_next(p, position))
+    if (!op_page_next(&l->page, position))
         return false;
-    struct store_vm now = *vm; /* its texts stay the caller's */
-    fleet_state_now(p->o->api->fleet, &now);
-    jsonw_open(&p->o->w, '{');
-    write_summary(p->o, &now);
-    jsonw_close(&p->o->w, '}');
+    if (strcmp(vm->image, l->image) != 0) {
+        memcpy(l->image, vm->image, sizeof l->image);
+        op_image_arn(o, vm->image, l->arn);
+    }
+    struct store_vm_brief now = *vm;
+    fleet_state_now(o->api->fleet, now.id, now.state);
+    jsonw_open(&o->w, '{');
+    write_summary(o, &now, l->arn);
+    jsonw_close(&o->w, '}');
     return true;
 }
 
@@ -98,7 +112,8 @@ int op_ListMicrovms(struct op *o)
 {
     const char *version = op_str(o, "imageVersion");
     struct store_image i = {.name = ""};
-    struct op_page p;
+    struct vm_list l = {.image = ""};
+    struct op_page *p = &l.page;
     struct err e = ERR_INIT;
     char question[2 * NAME_CAP];
     uint32_t major = 0;
@@ -107,14 +122,14 @@ int op_ListMicrovms(struct op *o)
         return -1;
     bool none = version && !version_parse(version, &major); /* no microVM has such a one */
     snprintf(question, sizeof question, "%s %" PRIu32, i.name, major);
-    if (op_page_begin(o, &p, question) < 0)
+    if (op_page_begin(o, p, question) < 0)
         return -1;
-    if (p.start[0] && !parse_u64(p.start, 1, INT64_MAX, &before))
+    if (p->start[0] && !parse_u64(p->start, 1, INT64_MAX, &before))
         return op_fail(o, TEXT_BAD_PAGE_TOKEN);
     if (!none && store_vm_each(o->api->store, before, i.name[0] ? i.name : NULL, major,
-                               list_microvm, &p, &e) < 0)
+                               list_microvm, &l, &e) < 0)
         return op_fail_store(o, &e);
-    return op_page_end(&p);
+    return op_page_end(p);
 }
 
 /* ---- life ---------------------------------------------------------------- */

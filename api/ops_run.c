@@ -159,9 +159,7 @@ static int run_rows(struct op *o, struct store_vm *vm, struct store_client_token
     if (pick_version(o, vm->image, &v) < 0 || check_hook(o, &v, vm) < 0)
         return -1;
     vm->major = v.major;
-    int r = store_vm_expire(s, op_now() - TERMINATED_TTL, &e);
-    if (r == 0)
-        r = store_vm_add(s, vm, &e);
+    int r = store_vm_add(s, vm, &e);
     return r < 0 ? op_fail_store(o, &e) : op_token_keep(o, t, vm->id, 0);
 }
 

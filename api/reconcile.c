@@ -65,7 +65,7 @@ struct vm_lists {
     struct found_list found;
 };
 
-static bool on_vm(void *ctx, const struct store_vm *vm)
+static bool on_vm(void *ctx, const struct store_vm_brief *vm)
 {
     struct vm_lists *l = ctx;
     add(&l->all, vm->id);

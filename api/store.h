@@ -128,11 +128,20 @@ int store_vm_delete(struct store *s, const char *id, struct err *e); /* its toke
 /* microVMs of an image (major 0: of all its versions) that are not TERMINATED. */
 int store_vm_count_live(struct store *s, const char *image, uint32_t major, uint64_t *ret,
                         struct err *e);
-/* Forgets the TERMINATED ones that ended before that time, and their tokens. */
-int store_vm_expire(struct store *s, double ended_before, struct err *e);
+/* Ids of TERMINATED ones that ended before that time, longest ago first. */
+int store_vm_ended(struct store *s, double before, char (*ret)[ID_CAP], size_t cap,
+                   size_t *ret_n, struct err *e);
+/* What lists show. */
+struct store_vm_brief {
+    uint64_t row;
+    char id[ID_CAP], image[NAME_CAP], state[16];
+    uint32_t major;
+    double started_at;
+};
 int store_vm_each(struct store *s, uint64_t before_row, /* newest first; UINT64_MAX to start */
                   const char *image, uint32_t major,    /* NULL/0: all */
-                  bool (*fn)(void *ctx, const struct store_vm *vm), void *ctx, struct err *e);
+                  bool (*fn)(void *ctx, const struct store_vm_brief *vm), void *ctx,
+                  struct err *e);
 
 /* ---- access keys, client tokens, tags ------------------------------------------ */
 struct store_key {

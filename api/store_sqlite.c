@@ -157,7 +157,10 @@ void store_bind_text(sqlite3_stmt *st, int i, const char *s)
 void store_text(sqlite3_stmt *st, int col, char *ret, size_t cap)
 {
     const char *s = (const char *)sqlite3_column_text(st, col);
-    snprintf(ret, cap, "%s", s ? s : "");
+    size_t n = s ? MIN((size_t)sqlite3_column_bytes(st, col), cap - 1) : 0;
+    if (n > 0)
+        memcpy(ret, s, n);
+    ret[n] = '\0';
 }
 
 int store_text_dup(sqlite3_stmt *st, int col, char **ret, struct err *e)

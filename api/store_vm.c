@@ -6,7 +6,7 @@
 #include "../hypervisor/base/mem.h"
 #include "store_priv.h"
 
-#define BATCH 16
+#define BATCH 51 /* a page of the usual size, and whether there is more */
 
 void store_vm_free(struct store_vm *vm)
 {
@@ -210,27 +210,23 @@ int store_vm_count_live(struct store *s, const char *image, uint32_t major, uint
     return store_count(s, SQL_vm_live, image, major, ret, e);
 }
 
-static int expire(struct store *s, enum store_sql id, double before, struct err *e)
+int store_vm_ended(struct store *s, double before, char (*ret)[ID_CAP], size_t cap,
+                   size_t *ret_n, struct err *e)
 {
+    struct conn *c = store_reader(s);
     sqlite3_stmt *st;
-    int r = store_stmt(&s->w, id, &st, e);
-    if (r < 0)
-        return r;
-    sqlite3_bind_double(st, 1, before);
-    return store_exec(&s->w, id, st, NULL, e);
-}
-
-int store_vm_expire(struct store *s, double ended_before, struct err *e)
-{
-    int r = store_begin(s, e);
-    if (r < 0)
-        return r;
-    r = expire(s, SQL_vm_expire_tokens, ended_before, e);
-    if (r == 0)
-        r = expire(s, SQL_vm_expire, ended_before, e);
-    if (r == 0)
-        return store_commit(s, e);
-    store_rollback(s);
+    int rc, r = store_stmt(c, SQL_vm_ended, &st, e);
+    *ret_n = 0;
+    if (r == 0) {
+        sqlite3_bind_double(st, 1, before);
+        sqlite3_bind_int64(st, 2, (sqlite3_int64)cap);
+        while ((rc = sqlite3_step(st)) == SQLITE_ROW && *ret_n < cap)
+            store_text(st, 0, ret[(*ret_n)++], sizeof *ret);
+        if (rc != SQLITE_ROW && rc != SQLITE_DONE)
+            r = store_fail(c->db, rc, "look for old microVMs", e);
+        store_done(c, SQL_vm_ended, st);
+    }
+    store_unlock(c);
     return r;
 }
 
@@ -240,8 +236,18 @@ struct vm_query {
     uint32_t major;
 };
 
+static void read_brief(sqlite3_stmt *st, struct store_vm_brief *vm)
+{
+    vm->row = (uint64_t)sqlite3_column_int64(st, 0);
+    store_text(st, 1, vm->id, sizeof vm->id);
+    store_text(st, 2, vm->image, sizeof vm->image);
+    vm->major = (uint32_t)sqlite3_column_int64(st, 3);
+    store_text(st, 4, vm->state, sizeof vm->state);
+    vm->started_at = sqlite3_column_double(st, 5);
+}
+
 static int read_vms(struct store *s, const struct vm_query *q, uint64_t before,
-                    struct store_vm rows[BATCH], size_t *ret_n, struct err *e)
+                    struct store_vm_brief rows[BATCH], size_t *ret_n, struct err *e)
 {
     struct conn *c = store_reader(s);
     sqlite3_stmt *st;
@@ -255,12 +261,9 @@ static int read_vms(struct store *s, const struct vm_query *q, uint64_t before,
         if (args >= 4)
             sqlite3_bind_int64(st, 4, q->major);
         int rc = SQLITE_DONE;
-        while (r == 0 && *ret_n < BATCH && (rc = sqlite3_step(st)) == SQLITE_ROW) {
-            r = read_vm(st, &rows[*ret_n], e);
-            if (r == 0)
-                (*ret_n)++;
-        }
-        if (r == 0 && rc != SQLITE_ROW && rc != SQLITE_DONE)
+        while (*ret_n < BATCH && (rc = sqlite3_step(st)) == SQLITE_ROW)
+            read_brief(st, &rows[(*ret_n)++]);
+        if (rc != SQLITE_ROW && rc != SQLITE_DONE)
             r = store_fail(c->db, rc, "list microVMs", e);
         store_done(c, q->id, st);
     }
@@ -269,14 +272,15 @@ static int read_vms(struct store *s, const struct vm_query *q, uint64_t before,
 }
 
 int store_vm_each(struct store *s, uint64_t before_row, const char *image, uint32_t major,
-                  bool (*fn)(void *ctx, const struct store_vm *vm), void *ctx, struct err *e)
+                  bool (*fn)(void *ctx, const struct store_vm_brief *vm), void *ctx,
+                  struct err *e)
 {
     struct vm_query q = {SQL_vm_each, image, major};
     if (image)
         q.id = major ? SQL_vm_each_version : SQL_vm_each_image;
     else if (major)
         q.id = SQL_vm_each_major;
-    AUTO_FREE struct store_vm *rows = calloc(BATCH, sizeof *rows);
+    AUTO_FREE struct store_vm_brief *rows = malloc(BATCH * sizeof *rows);
     if (!rows)
         return err_set(e, ENOMEM, "list microVMs: out of memory");
     for (;;) {
@@ -286,7 +290,6 @@ int store_vm_each(struct store *s, uint64_t before_row, const char *image, uint3
         for (size_t i = 0; i < n; i++) {
             more = more && fn(ctx, &rows[i]);
             before_row = rows[i].row;
-            store_vm_free(&rows[i]);
         }
         if (!more || n < BATCH)
             return r;

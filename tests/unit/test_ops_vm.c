@@ -213,7 +213,7 @@ TEST(run_again_with_the_token)
     CHECK(call(&c, "DELETE", vm_path(id, ""), "%s", "") == 200);
     CHECK(run(",'clientToken':'t'") == 200);
     CHECK_STR(text_at(&c, "state"), "TERMINATED");
-    CHECK(store_vm_expire(c.fleet.store, 1e12, NULL) == 0);
+    CHECK(store_vm_delete(c.fleet.store, id, NULL) == 0);
     CHECK(run(",'clientToken':'t'") == 200); /* forgotten with the microVM */
     CHECK(strcmp(text_at(&c, "microvmId"), id) != 0);
     client_close(&c);

@@ -128,7 +128,7 @@ static bool see_version(void *ctx, const struct store_version *v)
     return ++x->n != x->stop_after;
 }
 
-static bool see_vm(void *ctx, const struct store_vm *vm)
+static bool see_vm(void *ctx, const struct store_vm_brief *vm)
 {
     struct seen *x = ctx;
     x->ordered &= x->n == 0 || vm->row < x->last;
@@ -223,7 +223,15 @@ TEST(microvms)
                                    .request_hash = "h"},
                               old;
     CHECK(store_client_token_add(s, &t, &old, &e) == 0);
-    CHECK(store_vm_expire(s, 1.0, &e) == 0); /* terminated_at is 0 */
+    char ended[2][ID_CAP];
+    size_t found = 9;
+    CHECK(store_vm_ended(s, 0, ended, 2, &found, &e) == 0 && found == 0);
+    CHECK(store_vm_ended(s, 1.0, ended, 2, &found, &e) == 0); /* terminated_at is 0 */
+    CHECK(found == 1);
+    CHECK_STR(ended[0], "microvm-00000002");
+    CHECK(add_vm(s, "box", 3, "TERMINATED") == 3 && add_vm(s, "box", 4, "TERMINATED") == 4);
+    CHECK(store_vm_ended(s, 1.0, ended, 2, &found, &e) == 0 && found == 2);
+    CHECK(store_vm_delete(s, "microvm-00000002", &e) == 0);
     CHECK(store_vm_get(s, "microvm-00000002", &vm, &e) == -ENOENT);
     CHECK(store_client_token_get(s, "t", "Run", &old, &e) == -ENOENT);
     CHECK(store_vm_delete(s, "microvm-00000001", &e) == 0);
