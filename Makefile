@@ -388,6 +388,8 @@ $(B)/vm/ticker: $(call objects,musl,tests/guests/ticker.c)
 $(B)/vm/payload: $(call objects,musl,tests/guests/payload.c)
 $(B)/vm/hostile_drive: $(call objects,musl,tests/vm/hostile_drive.c tests/vm/hostile_vmm.c $(BASE_SRC))
 $(B)/vm/lockdown_drive: $(call objects,musl,tests/vm/lockdown_drive.c tests/vm/hostile_vmm.c $(BASE_SRC))
+# Not where init is, so that an address says which of the two it belongs to.
+$(B)/vm/payload: private LINK += -Wl,-Ttext-segment=0x50000000
 $(addprefix $(B)/vm/,ctl_drive guest_drive guest_soak hostile_drive lockdown_drive vmmtrace ticker payload):
 	$(call say,LINK,"$(@F) (runs on arm64)")
 	@mkdir -p $(@D)
@@ -483,8 +485,8 @@ fuzz: $(foreach t,$(or $(T),$(FUZZ)),$(B)/test/fuzz/$(t))
 
 # ---- benchmarks -----------------------------------------------------------------------------------
 
-BENCH := cases devices dormouse firecracker_api init main peers proc qemu record scale target \
-	timeline trace
+BENCH := cases devices dormouse firecracker_api init layer main peers proc qemu record scale \
+	target thaw timeline trace
 $(B)/bench/bench: $(call objects,glibc,$(BENCH:%=tests/bench/%.c) \
 	tests/vm/guest_client.c api/parent_spawn.c $(BASE_SRC) $(SNAPSHOT_SRC))
 	$(call say,LINK,"bench (runs on arm64)")

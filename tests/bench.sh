@@ -153,7 +153,7 @@ runs=()
 if [ $# -gt 0 ]; then
     runs+=("$(IFS=,; echo "$*")")
 else
-    runs+=("vmm-start,snapshot-create,restore,restore-calls,boot-to-cmd" "block,net,vsock")
+    runs+=("vmm-start,snapshot-create,restore,restore-calls,boot-to-cmd,restore-to-thaw" "block,net,vsock")
     if [ "$quick" = 0 ]; then
         runs+=("suspend,sessions,clones-app" "first-byte,create,proxy,fork,list" clones growth)
     fi

@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # Where the instructions of one restore go: by phase, by function of the programs, by function of
 # the host's kernel. From the order to restore to the guest's first instruction.
-#   tools/restore-trace.sh [pooled|unpooled|prepared]     called by `make restore-trace MODE=...`
+#   tools/restore-trace.sh [pooled|unpooled|prepared|thaw]     called by `make restore-trace MODE=...`
+# thaw: of a prepared one, from the message that it was restored to the application's first act,
+# with what the guest does; in the emulated host only.
 # In the emulated host every instruction is counted, by a plugin of the emulator (tcgtrace.c). On
 # an ARM64 machine with KVM (root, and the program perf) the processor's counter is sampled.
 # What it found stays in build/trace.
@@ -12,9 +14,10 @@ build=${BUILD:-build}
 out=$build/trace
 mode=${1:-pooled}
 case $mode in
-pooled | unpooled | prepared) ;;
+pooled | unpooled | prepared) phases=tests/bench/phases guest= ;;
+thaw) phases=tests/bench/phases-thaw guest=,guest=on ;;
 *)
-    echo "error: '$mode' is no mode; say pooled, unpooled or prepared" >&2
+    echo "error: '$mode' is no mode; say pooled, unpooled, prepared or thaw" >&2
     exit 2
     ;;
 esac
@@ -22,7 +25,7 @@ mkdir -p "$out"
 nm=${CROSS-aarch64-linux-gnu-}nm
 bench=$build/bench
 
-if [ "$(uname -m)" = aarch64 ] && [ -w /dev/kvm ]; then
+if [ "$mode" != thaw ] && [ "$(uname -m)" = aarch64 ] && [ -w /dev/kvm ]; then
     command -v perf >/dev/null || {
         echo "error: perf is not installed; the package is linux-perf" >&2
         exit 1
@@ -75,7 +78,7 @@ if [ -z "$enter" ] || [ -z "$vector" ]; then
 fi
 cat >"$out/qemu" <<END
 #!/bin/sh
-exec $QEMU "\$@" -plugin "$PWD/$out/tcgtrace.so,out=$PWD/$out/blocks,enter=$enter,vector=$vector"
+exec $QEMU "\$@" -plugin "$PWD/$out/tcgtrace.so,out=$PWD/$out/blocks,enter=$enter,vector=$vector$guest"
 END
 chmod 755 "$out/qemu"
 api=$("$QEMU" --version | sed -n '1s/.*version \([0-9]*\)\.\([0-9]*\).*/\1 \2/p' |
@@ -88,5 +91,14 @@ host tests/bench/inside.sh "bench.only=restore-trace-$mode" "$PWD/$out/qemu" >"$
 "$nm" "$build/link/dormouse-vmm" >"$out/vmm.syms"
 "$nm" "$bench/bench" >"$out/bench.syms"
 "$nm" "$build/musl/lib/libc.a" >"$out/library.syms" 2>/dev/null
-"$build/tool/tracesum" "$out/blocks" tests/bench/phases "kernel=$out/kernel.syms" \
+more=()
+if [ "$mode" = thaw ]; then
+    # The plugin marks a guest's addresses in their top byte.
+    marked() { awk '{ $1 = "01" substr($1, 3); print }'; }
+    marked <"$build/kernel/System.map" >"$out/guest-kernel.syms"
+    "$nm" "$build/link/dormouse-init" | marked >"$out/init.syms"
+    "$nm" "$build/vm/payload" | marked >"$out/application.syms"
+    for name in guest-kernel init application; do more+=("$name=$out/$name.syms"); done
+fi
+"$build/tool/tracesum" "$out/blocks" "$phases" ${more[@]+"${more[@]}"} "kernel=$out/kernel.syms" \
     "vmm=$out/vmm.syms" "bench=$out/bench.syms" "library=$out/library.syms" | tee "$out/$mode.txt"

@@ -2,12 +2,14 @@
 /*
  * A plugin for QEMU's emulator: which instructions ran between two points, in order. Built as a
  * shared library for the machine that emulates; loaded by tools/restore-trace.sh.
- *     -plugin tcgtrace.so,out=FILE,enter=ADDRESS-ADDRESS[,vector=ADDRESS-ADDRESS]
+ *     -plugin tcgtrace.so,out=FILE,enter=ADDRESS-ADDRESS[,vector=ADDRESS-ADDRESS][,guest=on]
  * Recording begins when the emulated machine executes `hint #96`, which does nothing otherwise,
  * and ends with the first block of code that runs in a guest of its KVM: what follows the
- * function that enters guests (`enter`) and is not the exception vector (`vector`). For each
- * recording the file gets a line `begin`, a line `ADDRESS COUNT` for each block in order, and
- * `end`. Counts are exact: a block that a fault cuts short counts for what it did.
+ * function that enters guests (`enter`) and is not the exception vector (`vector`). With
+ * `guest` it goes on in the guest, whose addresses get GUEST added, until a `hint #97`
+ * anywhere. For each recording the file gets a line `begin`, a line `ADDRESS COUNT` for each
+ * block in order, and `end`. Counts are exact: a block that a fault cuts short counts for what
+ * it did.
  *
  * The interface is QEMU's plugin API; only what is used is declared here. PLUGIN_API is its
  * version: 1 up to QEMU 8.2, 2 in 9.0, 3 since 9.1.
@@ -54,6 +56,8 @@ __attribute__((visibility("default"))) int
 qemu_plugin_install(plugin_id id, const struct qemu_info *info, int argc, char **argv);
 
 #define HINT_BEGIN 0xd5032c1fu /* hint #96 */
+#define HINT_END   0xd5032c3fu /* hint #97 */
+#define GUEST      0x100000000000000u
 #define BLOCKS_MAX (16u << 20)
 
 struct range {
@@ -68,6 +72,7 @@ static struct {
     uint64_t block;     /* where that is */
     unsigned blocks;    /* recorded */
     bool on, was_enter; /* the block before this was the way into the guest */
+    bool guest, inside; /* guests are recorded; this is one */
 } t;
 
 static bool within(uint64_t at, const struct range *r)
@@ -88,22 +93,37 @@ static void on_block(unsigned cpu, void *ctx)
     if (!t.on)
         return;
     end_block();
-    if (t.was_enter && !within(at, &t.enter) && !within(at, &t.vector)) {
+    if (t.guest) {
+        t.inside = (t.inside || t.was_enter) && !within(at, &t.enter) && !within(at, &t.vector);
+    } else if (t.was_enter && !within(at, &t.enter) && !within(at, &t.vector)) {
         t.on = false;
         fprintf(t.out, "end %" PRIx64 "\n", at);
         fflush(t.out);
         return;
     }
     t.was_enter = within(at, &t.enter);
-    t.block = at;
+    /* The top byte of an address is all ones or zeros. */
+    t.block = t.inside ? (at & (GUEST - 1)) | GUEST : at;
     t.last = t.count;
+}
+
+static void on_end(unsigned cpu, void *ctx)
+{
+    (void)cpu;
+    (void)ctx;
+    if (!t.on || !t.guest)
+        return;
+    end_block();
+    t.on = false;
+    fprintf(t.out, "end\n");
+    fflush(t.out);
 }
 
 static void on_mark(unsigned cpu, void *ctx)
 {
     (void)cpu;
     t.on = true;
-    t.was_enter = false;
+    t.was_enter = t.inside = false;
     t.blocks = 0;
     t.block = (uint64_t)(uintptr_t)ctx;
     t.last = t.count;
@@ -144,6 +164,8 @@ static void on_translate(plugin_id id, struct qemu_plugin_tb *tb)
         if (word_of(insn) == HINT_BEGIN)
             qemu_plugin_register_vcpu_insn_exec_cb(insn, on_mark, CB_NO_REGS,
                                                    (void *)(uintptr_t)at);
+        if (word_of(insn) == HINT_END)
+            qemu_plugin_register_vcpu_insn_exec_cb(insn, on_end, CB_NO_REGS, NULL);
 #if PLUGIN_API >= 2
         qemu_plugin_register_vcpu_insn_exec_cb(insn, on_insn, CB_NO_REGS, NULL);
 #else
@@ -169,6 +191,8 @@ int qemu_plugin_install(plugin_id id, const struct qemu_info *info, int argc, ch
     for (int i = 0; i < argc; i++) {
         if (strncmp(argv[i], "out=", 4) == 0)
             t.out = fopen(argv[i] + 4, "we");
+        else if (strcmp(argv[i], "guest=on") == 0)
+            t.guest = true;
         else if (!take_range(argv[i], "enter", &t.enter))
             take_range(argv[i], "vector", &t.vector);
     }

@@ -4,7 +4,7 @@
  *     tracesum TRACE PHASES NAME=SYMBOLS...
  * SYMBOLS are lines `ADDRESS TYPE NAME`, as nm and /proc/kallsyms write them; the program
  * called `kernel` has all addresses above the middle, and functions that `library` has too are
- * taken for tools of those that call them. PHASES are lines `PHASE FUNCTION`: a
+ * taken for tools of those that call them. PHASES are lines `PHASE [PROGRAM/]FUNCTION`: a
  * phase begins when one of its functions does and ends with the next. The last recording
  * counts.
  */
@@ -124,6 +124,17 @@ static struct symbol *find(uint64_t at)
     return lo && at - symbols[lo - 1].at < FAR ? &symbols[lo - 1] : &unknown[at >= KERNEL_BASE];
 }
 
+static bool is_called(const struct symbol *s, const char *function)
+{
+    const char *slash = strchr(function, '/');
+    if (!slash)
+        return strcmp(s->name, function) == 0;
+    size_t n = (size_t)(slash - function);
+    const char *program = programs[s->program];
+    return strncmp(program, function, n) == 0 && program[n] == '\0' &&
+           strcmp(s->name, slash + 1) == 0;
+}
+
 static void read_phases(const char *path)
 {
     FILE *f = fopen(path, "re");
@@ -136,7 +147,7 @@ static void read_phases(const char *path)
         if (line[0] == '#' || sscanf(line, "%23s %55s", p->name, p->function) != 2)
             continue;
         for (size_t i = 0; i < nsymbols && !p->known; i++)
-            p->known = strcmp(symbols[i].name, p->function) == 0;
+            p->known = is_called(&symbols[i], p->function);
         if (!p->known)
             printf("note: there is no function %s: phase %s is part of the one before\n",
                    p->function, p->name);
@@ -149,7 +160,7 @@ static void read_phases(const char *path)
 static unsigned phase_of(const struct symbol *s, uint64_t at, unsigned now)
 {
     for (unsigned i = 1; s && at == s->at && i < nphases; i++) {
-        if (strcmp(phases[i].function, s->name) == 0)
+        if (is_called(s, phases[i].function))
             return i;
     }
     return now;
@@ -233,7 +244,7 @@ int main(int argc, char **argv)
     uint64_t total = f ? sum_up(f) : 0;
     if (total == 0)
         fail("nothing was recorded");
-    printf("%" PRIu64 " instructions from the order to the guest's first\n\n", total);
+    printf("%" PRIu64 " instructions in all\n\n", total);
     print_phases(total);
     qsort(symbols, nsymbols, sizeof *symbols, by_both);
     printf("\n%-10s %-44s %12s %12s %6s\n", "program", "function of a program", "own",

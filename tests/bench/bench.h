@@ -56,6 +56,8 @@ bool trace_is(const struct event *ev, const char *name);
 /* The same, and makes the sum. */
 bool trace_end(uint64_t from_ns, pid_t pid, struct seen *ret);
 
+void trace_mark(void); /* for tools/restore-trace.sh: timeline.c */
+
 /* ---- monitors ---- */
 
 struct spec {
@@ -107,12 +109,12 @@ struct target {
     void (*phases)(struct inst *in, uint64_t ret[8]);
 };
 
-struct setup {
+struct bench_setup {
     const char *kernel, *initrd, *dir, *vmm, *qemu;
     const char *init, *root; /* dormouse-init's initramfs, and a disk for it */
     int tap_seq;
 };
-extern struct setup setup;
+extern struct bench_setup setup;
 
 extern const struct target target_dormouse, target_qemu, target_firecracker, target_kvmtool;
 bool dormouse_open(void);

@@ -6,7 +6,6 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -14,10 +13,10 @@
 
 #include "../../api/parent_spawn.h"
 #include "../../hypervisor/base/msg.h"
-#include "../../hypervisor/base/num.h"
 #include "../../hypervisor/ctl.h"
-#include "../../snapshot/snaplayer.h"
+#include "../../snapshot/snapfile.h"
 #include "bench.h"
+#include "layer.h"
 
 #define LIMIT_MS 120000
 #define CGROUP   "/sys/fs/cgroup/bench"
@@ -144,40 +143,12 @@ static bool boot(struct inst *in, const struct spec *s, uint64_t *ready_ns)
     return ok;
 }
 
-/* The kernel's text and constants in shared memory with huge pages, as the daemon has it: made
- * from the first machine that is saved, and the same for all. */
-#define TEXT_LEN 0x710000ull /* up to __init_begin of the kernel's System.map */
+/* Made from the first machine that is saved, and the same for all. */
 static int layer = -1;
 
-static uint8_t *map_layer(int fd)
+static bool write_layer(void *ctx, const struct ctl_layer *l, int fd)
 {
-    void *p = mmap(NULL, LAYER_DATA + TEXT_LEN, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    return p == MAP_FAILED ? NULL : p;
-}
-
-static bool make_layer(struct inst *in)
-{
-    const struct ctl_layer l = {.gpa = CTL_KERNEL, .len = TEXT_LEN, .kernel = 1};
-    struct layer_info info;
-    int fd = memfd_create("layer", MFD_CLOEXEC);
-    int shmem = open("/sys/kernel/mm/transparent_hugepage/shmem_enabled", O_WRONLY | O_CLOEXEC);
-    if (shmem >= 0 && write(shmem, "advise", 6) == 6)
-        close(shmem);
-    bool ok = fd >= 0 && ftruncate(fd, LAYER_DATA + TEXT_LEN) == 0;
-    uint8_t *p = ok ? map_layer(fd) : NULL;
-    if (!p)
-        return false;
-    madvise(p + LAYER_DATA, align_down(TEXT_LEN, 2u << 20), MADV_HUGEPAGE);
-    memset(p + LAYER_DATA, 1, TEXT_LEN);
-    ok = order(in, CTL_LAYER, &l, sizeof l, &fd, 1) && layer_read(fd, &info, NULL) == 0;
-    memset(info.is.id, 1, sizeof info.is.id);
-    layer_build(&info, p);
-    munmap(p, LAYER_DATA + TEXT_LEN);
-    if (ok)
-        layer = fd;
-    else
-        close(fd);
-    return ok;
+    return order(ctx, CTL_LAYER, l, sizeof *l, &fd, 1);
 }
 
 static bool is_layered(const char *image)
@@ -266,7 +237,9 @@ static bool save(struct inst *in, const char *path, bool full, struct saved *ret
     if (!order(in, CTL_PAUSE, NULL, 0, NULL, 0))
         return false;
     int fds[2] = {open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600), -1}, fd = fds[0];
-    if (full && (layer >= 0 || make_layer(in))) {
+    if (full && layer < 0)
+        layer = layer_make(write_layer, in);
+    if (full && layer >= 0) {
         body.flags |= CTL_SAVE_LAYER;
         fds[1] = layer;
     }

@@ -135,7 +135,6 @@ static bool session_once(const struct paths *p, const struct disk *d, bool keep)
     uint64_t begin = now_ns();
     if (!guest_restore(&g, &p->s, d, 1, p->image, NULL))
         return false;
-    uint64_t loaded = now_ns();
     if (!restored(&g, true))
         return false;
     uint64_t answered = now_ns();
@@ -157,8 +156,6 @@ static bool session_once(const struct paths *p, const struct disk *d, bool keep)
     const char *params = "{\"mode\":\"unpooled\",\"layers\":\"image\"}";
     rec("restore-to-answer", params, "time", "ms", WHO, MS(answered - begin));
     rec("restore-to-byte", params, "time", "ms", WHO, MS(first - begin));
-    /* What init does before the application runs again, and the way there and back. */
-    rec("restore-to-thaw", "{\"layers\":\"image\"}", "time", "ms", WHO, MS(answered - loaded));
     rec("guest-request", "{\"over\":\"vsock\"}", "time", "ms", WHO,
         MS(end - first) / (REQUESTS - 1));
     rec("suspend", "{\"workload\":\"10-requests\"}", "freeze", "ms", WHO, MS(frozen - end));
@@ -166,15 +163,12 @@ static bool session_once(const struct paths *p, const struct disk *d, bool keep)
     begin = now_ns();
     if (!guest_restore(&g, &p->s, d, 1, p->image, p->session))
         return false;
-    loaded = now_ns();
     if (!restored(&g, false))
         return false;
     answered = now_ns();
     bool ok = request(&g);
     first = now_ns();
     params = "{\"mode\":\"unpooled\",\"layers\":\"session\"}";
-    rec("restore-to-thaw", "{\"layers\":\"session\"}", "time", "ms", WHO,
-        MS(answered - loaded));
     rec("restore-to-answer", params, "time", "ms", WHO, MS(answered - begin));
     rec("restore-to-byte", params, "time", "ms", WHO, MS(first - begin));
     return guest_kill(&g) && ok;

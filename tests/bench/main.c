@@ -27,13 +27,13 @@ int main(int argc, char **argv)
     }
     signal(SIGPIPE, SIG_IGN);
     setvbuf(stdout, NULL, _IOLBF, 0);
-    setup = (struct setup){.vmm = argv[1],
-                           .kernel = argv[2],
-                           .initrd = argv[3],
-                           .dir = argv[4],
-                           .init = argv[6],
-                           .root = argv[7],
-                           .qemu = argc > 8 ? argv[8] : NULL};
+    setup = (struct bench_setup){.vmm = argv[1],
+                                 .kernel = argv[2],
+                                 .initrd = argv[3],
+                                 .dir = argv[4],
+                                 .init = argv[6],
+                                 .root = argv[7],
+                                 .qemu = argc > 8 ? argv[8] : NULL};
     const char *quick = getenv("QUICK"), *clock = getenv("CLOCK");
     struct plan p = {.quick = quick && strcmp(quick, "1") == 0, .only = getenv("ONLY")};
     p.runs = RUNS;
@@ -60,6 +60,10 @@ int main(int argc, char **argv)
     cases_clones(&p);
     if (wanted(&p, "boot-to-cmd"))
         bench_init(setup.vmm, setup.kernel, setup.init, setup.root, setup.dir, p.runs);
+    if (wanted(&p, "restore-to-thaw"))
+        bench_thaw(setup.vmm, setup.kernel, setup.init, setup.root, setup.dir, p.runs, false);
+    if (p.only && wanted(&p, "restore-trace-thaw"))
+        bench_thaw(setup.vmm, setup.kernel, setup.init, setup.root, setup.dir, 3, true);
     if (!rec_write(argv[5], clock ? clock : "wall", peers, 3)) {
         fprintf(stderr, "error: cannot write '%s'\n", argv[5]);
         return 1;

@@ -27,5 +27,9 @@ extern unsigned complaints;
 /* dormouse-init and an application in it: init.c. */
 void bench_init(const char *vmm, const char *kernel, const char *initrd, const char *root,
                 const char *dir, unsigned runs);
+/* From the restored guest's first instruction to the application's: thaw.c. `traced`: only what
+ * tools/restore-trace.sh looks at. */
+void bench_thaw(const char *vmm, const char *kernel, const char *initrd, const char *root,
+                const char *dir, unsigned runs, bool traced);
 
 #endif

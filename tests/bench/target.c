@@ -22,7 +22,7 @@
 #define HOST_IP    "198.18.0.1" /* the guest knows it */
 #define DISK_BYTES (64ll << 20)
 
-struct setup setup;
+struct bench_setup setup;
 unsigned complaints;
 
 void complain(const char *fmt, ...)

@@ -289,7 +289,7 @@ void cases_timeline(const struct plan *p)
 /* ---- for tools/restore-trace.sh ---- */
 
 /* An instruction that does nothing, and that the emulator's plugin waits for. */
-static void mark(void)
+void trace_mark(void)
 {
     __asm__ volatile("hint #96" ::: "memory");
 }
@@ -302,7 +302,7 @@ static void traced(enum mode mode, const char *image, unsigned times, unsigned m
     for (unsigned i = 0; i < times; i++) {
         bool ok = ready_for(t, &in, &s, mode, image);
         if (i >= marked)
-            mark();
+            trace_mark();
         if (mode == UNPOOLED)
             ok = t->embryo(&in, &s);
         ok = ok && t->restore(&in, &s, image, NULL) && console_shows(&in, ".");

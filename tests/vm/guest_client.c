@@ -227,13 +227,19 @@ bool guest_boot(struct guest *g, const struct setup *s, const struct disk *disks
 /* As the daemon's pool does it. */
 static bool prepare(struct guest *g, const struct setup *s)
 {
-    const struct ctl_machine m = {
-        .version = CTL_VERSION, .vcpus = 1, .mem_bytes = MEM, .has_workset = 1};
-    const int fds[] = {open(s->prepare_image, O_RDONLY | O_CLOEXEC),
-                       open(s->prepare_workset, O_RDONLY | O_CLOEXEC)};
-    int r = order_fds(g, CTL_PREPARE, &m, sizeof m, fds, 2);
-    close(fds[0]);
-    close(fds[1]);
+    const struct ctl_machine m = {.version = CTL_VERSION,
+                                  .vcpus = 1,
+                                  .mem_bytes = MEM,
+                                  .has_layer = s->layer > 0,
+                                  .has_workset = 1};
+    int fds[3] = {open(s->prepare_image, O_RDONLY | O_CLOEXEC)};
+    size_t n = 1;
+    if (s->layer > 0)
+        fds[n++] = fcntl(s->layer, F_DUPFD_CLOEXEC, 0);
+    fds[n++] = open(s->prepare_workset, O_RDONLY | O_CLOEXEC);
+    int r = order_fds(g, CTL_PREPARE, &m, sizeof m, fds, n);
+    while (n > 0)
+        close(fds[--n]);
     return r == 0;
 }
 
@@ -258,25 +264,38 @@ bool guest_load(struct guest *g, const struct setup *s, const struct disk *disks
         fds[nfds++] = open(image, O_RDONLY | O_CLOEXEC);
     if (session)
         fds[nfds++] = open(session, O_RDONLY | O_CLOEXEC);
+    bool layered = s->layer > 0 && !s->prepare_image;
+    if (layered)
+        fds[nfds++] = fcntl(s->layer, F_DUPFD_CLOEXEC, 0);
     struct ctl_machine m = machine(s, disks, n, fds, &nfds);
+    m.has_layer = layered;
     m.nmem_layers = session ? 2 : 1;
     m.prepared = s->prepare_image != NULL;
     return run(g, CTL_RESTORE, &m, fds, nfds);
 }
 
-bool guest_save(struct guest *g, const char *path, uint32_t flags, struct ctl_saved *ret)
+static bool save(struct guest *g, const char *path, uint32_t flags, int layer,
+                 struct ctl_saved *ret)
 {
     struct ctl_save s = {.flags = flags};
-    if (guest_order(g, CTL_PAUSE, NULL, 0, -1) != 0)
-        return false;
-    int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-    int r = guest_order(g, CTL_SAVE, &s, sizeof s, fd);
+    int fds[2] = {open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0644), layer};
+    int r = order_fds(g, CTL_SAVE, &s, sizeof s, fds, layer < 0 ? 1 : 2);
     const struct ctl_saved *saved = msg_body(&g->msg, sizeof *saved);
-    close(fd);
+    close(fds[0]);
     if (r != 0 || !saved)
         return false;
     *ret = *saved;
     return true;
+}
+
+bool guest_save(struct guest *g, const char *path, uint32_t flags, struct ctl_saved *ret)
+{
+    return guest_order(g, CTL_PAUSE, NULL, 0, -1) == 0 && save(g, path, flags, -1, ret);
+}
+
+bool guest_save_over(struct guest *g, const char *path, int layer, struct ctl_saved *ret)
+{
+    return save(g, path, CTL_SAVE_FULL | CTL_SAVE_LAYER, layer, ret);
 }
 
 uint32_t guest_ended(struct guest *g)

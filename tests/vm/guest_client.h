@@ -53,6 +53,7 @@ struct setup {
     /* Files of an image and its working set: given to the VMM before it is restored; NULL: no.
      */
     const char *prepare_image, *prepare_workset;
+    int layer; /* the memory layer that the image was saved over; 0: none */
 };
 
 /* Makes a tap with the addresses 10.9.0.254 and 10.9.0.253 and gives its MAC; -1 on failure. */
@@ -69,6 +70,8 @@ bool guest_load(struct guest *g, const struct setup *s, const struct disk *disks
 int guest_order(struct guest *g, uint32_t type, const void *body, size_t len, int fd);
 /* Pauses and saves to `path`. */
 bool guest_save(struct guest *g, const char *path, uint32_t flags, struct ctl_saved *ret);
+/* The same of a paused machine, a whole image over a memory layer. */
+bool guest_save_over(struct guest *g, const char *path, int layer, struct ctl_saved *ret);
 /* CTL_STOP and the process's end. */
 bool guest_kill(struct guest *g);
 /* Waits until the machine ended by itself. */
