@@ -8,6 +8,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <netdb.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -582,6 +583,26 @@ static int verb_udp(int argc, char **argv)
     return 0;
 }
 
+/* resolve NAME: its IPv4 addresses, as the C library finds them. */
+static int verb_resolve(int argc, char **argv)
+{
+    struct addrinfo want = {.ai_family = AF_INET, .ai_socktype = SOCK_STREAM}, *all;
+    char first[16] = "", last[16] = "";
+    unsigned n = 0;
+    int r = getaddrinfo(arg(argc, argv, 1, ""), NULL, &want, &all);
+    if (r != 0) {
+        puts(gai_strerror(r));
+        return 1;
+    }
+    for (const struct addrinfo *a = all; a; a = a->ai_next) {
+        const struct sockaddr_in *in = (const struct sockaddr_in *)(const void *)a->ai_addr;
+        inet_ntop(AF_INET, &in->sin_addr, n++ ? last : first, sizeof(first));
+    }
+    printf("%s to %s, %u addresses\n", first, last, n);
+    freeaddrinfo(all);
+    return 0;
+}
+
 static volatile sig_atomic_t caught;
 
 static void on_signal(int sig)
@@ -705,6 +726,7 @@ static const struct {
     {"serve", verb_serve},     {"pipe", verb_pipe},
     {"redis", verb_redis},     {"run", verb_run},
     {"nested", verb_nested},   {"awake", verb_awake},
+    {"resolve", verb_resolve},
 };
 
 static int run(int argc, char **argv)

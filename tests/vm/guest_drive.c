@@ -19,6 +19,7 @@
 #include "../../hypervisor/base/fd.h"
 #include "../tap.h"
 #include "guest_client.h"
+#include "guest_dns.h"
 #include "guest_host.h"
 #include "guest_net.h"
 #include "guest_upstream.h"
@@ -709,6 +710,7 @@ int main(int argc, char **argv)
     MAYBE(logs_held_back);
     MAYBE(image_and_clones);
     MAYBE(network);
+    MAYBE(dns_over_tcp);
     MAYBE(upstream_declarations);
     MAYBE(upstreams);
     MAYBE(build);
