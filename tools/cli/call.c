@@ -201,7 +201,7 @@ static int sign(struct cli *c, const struct api_request *r, struct signed_reques
         return cli_fail_err(c, CLI_FAILED, "CANNOT_SIGN", &e);
     const char *text = buf_cstr(&s->authorization);
     if (!text)
-        return cli_fail(c, CLI_FAILED, "OUT_OF_MEMORY", "out of memory");
+        return cli_no_memory(c);
     add(&s->req, "Authorization", text);
     return CLI_OK;
 }
@@ -284,7 +284,7 @@ static int call(struct cli *c, int limit_ms, const char *method, const char *pat
     const struct http_body body = {.data = text, .fd = -1, .size = text ? strlen(text) : 0};
     if (in && !text) {
         a.body = (struct buf)BUF_INIT;
-        return cli_fail(c, CLI_FAILED, "OUT_OF_MEMORY", "out of memory");
+        return cli_no_memory(c);
     }
     sha256_hex(text ? text : "", body.size, hash);
     const struct api_request r = {.service = "lambda",
@@ -327,8 +327,7 @@ int cli_list(struct cli *c, const char *path, const char *query, json_t **ret)
     for (unsigned page = 0; page < PAGES_MAX; page++) {
         json_t *v = NULL;
         const char *text = buf_cstr(&q);
-        int rc = text ? cli_call(c, "GET", path, text, NULL, &v)
-                      : cli_fail(c, CLI_FAILED, "OUT_OF_MEMORY", "out of memory");
+        int rc = text ? cli_call(c, "GET", path, text, NULL, &v) : cli_no_memory(c);
         if (rc) {
             json_decref(all);
             return rc;

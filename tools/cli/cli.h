@@ -72,6 +72,7 @@ int cli_fail(struct cli *c, int status, const char *code, const char *fmt, ...)
 int cli_fail_err(struct cli *c, int status, const char *code, const struct err *e);
 int cli_hint(struct cli *c, int status, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
+int cli_no_memory(struct cli *c);
 /* Prints the failure's block to stderr. */
 void cli_report(const struct cli *c);
 /* " ✓ packed      text" on stderr. */
@@ -80,6 +81,11 @@ void cli_step(const struct cli *c, const char *what, const char *fmt, ...)
 /* Pretty JSON on stdout, with times as RFC 3339. */
 int cli_print_json(struct cli *c, const json_t *v);
 int cli_print_new_json(struct cli *c, json_t *v); /* and frees it */
+struct table;
+/* To stdout; `none` to stderr when there are no rows. */
+int cli_print_table(struct cli *c, const struct table *t, const char *none);
+/* The text of a member of an answer, "" if it has none. */
+const char *member(const json_t *v, const char *name);
 /* stdout could take everything. */
 int cli_flush(struct cli *c);
 

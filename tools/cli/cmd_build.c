@@ -26,12 +26,6 @@ const struct opt opts_build[] = {
     {NULL, 0, NULL, NULL},
 };
 
-static const char *member(const json_t *v, const char *name)
-{
-    const char *text = json_string_value(json_object_get(v, name));
-    return text ? text : "";
-}
-
 /* ---- the name ---------------------------------------------------------------------- */
 
 /* From --name, or what of the folder's or file's name can be one. */
@@ -96,8 +90,7 @@ static int upload(struct cli *c, const struct packed *p, const char *name)
         return rc;
     cli_path(&path, "/s3/" BUCKET "/%.zip", name);
     const char *text = buf_cstr(&path);
-    return text ? s3_call(c, "PUT", text, p->sha256, &body)
-                : cli_fail(c, CLI_FAILED, "OUT_OF_MEMORY", "out of memory");
+    return text ? s3_call(c, "PUT", text, p->sha256, &body) : cli_no_memory(c);
 }
 
 /* ---- create or update -------------------------------------------------------------- */
@@ -297,7 +290,7 @@ static int follow(struct cli *c, const struct image_ref *ref, const struct built
     cli_path(&log, "/dormouse/v1/images/%/versions/%/log", ref->arn, b->version);
     const char *p = buf_cstr(&version), *lp = buf_cstr(&log);
     if (!p || !lp)
-        return cli_fail(c, CLI_FAILED, "OUT_OF_MEMORY", "out of memory");
+        return cli_no_memory(c);
     snprintf(l.path, sizeof l.path, "%s", lp);
     wait_begin(c);
     int rc = CLI_OK;

@@ -30,17 +30,6 @@ const struct opt opts_fork[] = {
     {NULL, 0, NULL, NULL},
 };
 
-static const char *member(const json_t *v, const char *name)
-{
-    const char *text = json_string_value(json_object_get(v, name));
-    return text ? text : "";
-}
-
-static int no_memory(struct cli *c)
-{
-    return cli_fail(c, CLI_FAILED, "OUT_OF_MEMORY", "out of memory");
-}
-
 /* The microVM's id, and a path made of a template and up to one more name. */
 static int vm_path(struct cli *c, const char *vm, const char *template, const char *more,
                    char id[72], struct buf *path)
@@ -49,34 +38,26 @@ static int vm_path(struct cli *c, const char *vm, const char *template, const ch
     if (rc)
         return rc;
     cli_path(path, template, id, more);
-    return buf_cstr(path) ? CLI_OK : no_memory(c);
+    return buf_cstr(path) ? CLI_OK : cli_no_memory(c);
 }
 
 /* Name, tags, and a token, so that the same request twice makes one thing. */
 static int request(struct cli *c, struct args *a, json_t **ret)
 {
     char token[UUID_CAP];
-    const char *name = args_get(a, "name"), *tag;
+    const char *name = args_get(a, "name");
     uuid_make(token);
-    json_t *in = json_pack("{s:s}", "clientToken", token), *tags = json_object();
-    for (size_t i = 0; (tag = args_nth(a, "tag", i)); i++) {
-        const char *equals = strchr(tag, '=');
-        char key[132];
-        if (!equals || equals == tag || (size_t)(equals - tag) >= sizeof key) {
-            json_decref(in);
-            json_decref(tags);
-            return cli_fail(c, CLI_USAGE, "USAGE", "--tag wants KEY=VALUE, not '%.60s'", tag);
-        }
-        snprintf(key, sizeof key, "%.*s", (int)(equals - tag), tag);
-        json_object_set_new(tags, key, json_string(equals + 1));
-    }
+    json_t *tags = pairs_of(c, a, "tag");
+    if (!tags)
+        return CLI_USAGE;
+    json_t *in = json_pack("{s:s}", "clientToken", token);
     if (json_object_size(tags))
         json_object_set(in, "tags", tags);
     json_decref(tags);
     if (name)
         json_object_set_new(in, "name", json_string(name));
     *ret = in;
-    return in ? CLI_OK : no_memory(c);
+    return in ? CLI_OK : cli_no_memory(c);
 }
 
 int cmd_checkpoint(struct cli *c, struct args *a)
@@ -140,20 +121,12 @@ static int print_table(struct cli *c, const json_t *all)
 {
     static const char *const heads[] = {"CHECKPOINT", "NAME", "AGE", "MEMORY", "DISK", NULL};
     AUTO(table_free) struct table t;
-    AUTO(buf_free) struct buf b = BUF_INIT;
     json_t *v;
     size_t i;
     double now = (double)time(NULL);
     table_init(&t, heads);
     json_array_foreach(all, i, v) add_row(&t, v, now);
-    table_format(&t, &b);
-    if (b.bad)
-        return no_memory(c);
-    if (b.len)
-        fwrite(b.data, 1, b.len, stdout);
-    if (t.nrows == 0)
-        fprintf(stderr, "No checkpoints. Make one: dormouse checkpoint VM\n");
-    return CLI_OK;
+    return cli_print_table(c, &t, "No checkpoints. Make one: dormouse checkpoint VM");
 }
 
 int cmd_checkpoints(struct cli *c, struct args *a)

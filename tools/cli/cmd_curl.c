@@ -78,8 +78,7 @@ int mint_token(struct cli *c, const char *id, json_t *allowed, unsigned minutes,
         json_pack("{s:i, s:O}", "expirationInMinutes", (int)minutes, "allowedPorts", allowed);
     cli_path(&path, MICROVMS "/%/auth-token", id);
     const char *p = buf_cstr(&path);
-    int rc = p && in ? cli_call(c, "POST", p, NULL, in, &answer)
-                     : cli_fail(c, CLI_FAILED, "OUT_OF_MEMORY", "out of memory");
+    int rc = p && in ? cli_call(c, "POST", p, NULL, in, &answer) : cli_no_memory(c);
     json_decref(in);
     const char *token =
         json_string_value(json_object_get(json_object_get(answer, "authToken"), TOKEN_HEADER));
@@ -165,7 +164,7 @@ static int user_headers(struct cli *c, struct args *a, struct curl *q)
         }
         add(&q->req, line, colon + 1 + strspn(colon + 1, " \t"));
     }
-    return q->lines ? CLI_OK : cli_fail(c, CLI_FAILED, "OUT_OF_MEMORY", "out of memory");
+    return q->lines ? CLI_OK : cli_no_memory(c);
 }
 
 static int read_data(struct cli *c, const char *text, struct curl *q)
@@ -363,7 +362,7 @@ int cmd_curl(struct cli *c, struct args *a)
 {
     AUTO_FREE struct curl *q = calloc(1, sizeof *q);
     if (!q)
-        return cli_fail(c, CLI_FAILED, "OUT_OF_MEMORY", "out of memory");
+        return cli_no_memory(c);
     if (a->npos < 1 || a->npos > 2)
         return cli_fail(c, CLI_USAGE, "USAGE", "curl needs a microVM and a path");
     int rc = prepare(c, a, q);

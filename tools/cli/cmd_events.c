@@ -26,12 +26,6 @@ struct stream {
     uint64_t left; /* events to show */
 };
 
-static const char *member(const json_t *v, const char *name)
-{
-    const char *text = json_string_value(json_object_get(v, name));
-    return text ? text : "";
-}
-
 static int show(struct cli *c, struct stream *s)
 {
     AUTO(buf_free) struct buf b = BUF_INIT;
@@ -89,8 +83,7 @@ static int take(struct cli *c, void *ctx)
                 continue;
             }
             const char *line = buf_cstr(&s->line);
-            int rc = line ? take_line(c, s, line)
-                          : cli_fail(c, CLI_FAILED, "OUT_OF_MEMORY", "out of memory");
+            int rc = line ? take_line(c, s, line) : cli_no_memory(c);
             if (rc)
                 return rc;
             buf_reset(&s->line);

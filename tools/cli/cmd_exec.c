@@ -40,7 +40,7 @@ static int add_input(struct cli *c, json_t *in)
     AUTO_FREE char *coded = malloc(4 * ((INPUT_MAX + 2) / 3) + 1);
     size_t len = 0;
     if (!data || !coded)
-        return cli_fail(c, CLI_FAILED, "OUT_OF_MEMORY", "out of memory");
+        return cli_no_memory(c);
     for (;;) {
         ssize_t n = read(0, data + len, INPUT_MAX + 1 - len);
         if (n < 0 && errno == EINTR)
@@ -142,7 +142,7 @@ int cmd_exec(struct cli *c, struct args *a)
         cli_path(&path, "/dormouse/v1/microvms/%/exec", id);
         rc = buf_cstr(&path) ? cli_call_for(c, (int)seconds * 1000 + MARGIN_MS, "POST",
                                             buf_cstr(&path), in, &v)
-                             : cli_fail(c, CLI_FAILED, "OUT_OF_MEMORY", "out of memory");
+                             : cli_no_memory(c);
     }
     json_decref(in);
     if (rc == CLI_OK)
@@ -200,7 +200,7 @@ int cmd_update(struct cli *c, struct args *a)
             break;
         cli_path(&path, "/dormouse/v1/microvms/%", id);
         rc = buf_cstr(&path) ? cli_call(c, "PATCH", buf_cstr(&path), NULL, in, &v)
-                             : cli_fail(c, CLI_FAILED, "OUT_OF_MEMORY", "out of memory");
+                             : cli_no_memory(c);
         if (rc == CLI_OK && c->json)
             rc = cli_print_json(c, v);
         else if (rc == CLI_OK)

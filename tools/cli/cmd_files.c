@@ -38,11 +38,6 @@ static bool split(const char *text, char vm[80], const char **path)
     return true;
 }
 
-static int out_of_memory(struct cli *c)
-{
-    return cli_fail(c, CLI_FAILED, "OUT_OF_MEMORY", "out of memory");
-}
-
 struct remote {
     char id[72];
     const char *path;
@@ -58,7 +53,7 @@ static int open_remote(struct cli *c, const char *vm, const char *path, struct r
         return rc;
     r->path = path;
     cli_path(&r->target, "/dormouse/v1/microvms/%/files", r->id);
-    return buf_cstr(&r->target) ? CLI_OK : out_of_memory(c);
+    return buf_cstr(&r->target) ? CLI_OK : cli_no_memory(c);
 }
 
 static void path_query(struct buf *q, const char *path, uint64_t offset)
@@ -85,7 +80,7 @@ static int copy_out(struct cli *c, const struct remote *r, int fd, const char *n
                                         .path = buf_cstr((struct buf *)(uintptr_t)&r->target),
                                         .query = buf_cstr(&q),
                                         .payload_hash = hash};
-        int rc = ask.query ? cli_request(c, &ask, &a) : out_of_memory(c);
+        int rc = ask.query ? cli_request(c, &ask, &a) : cli_no_memory(c);
         if (rc)
             return rc;
         int n = fd_write_full(fd, a.body.data, a.body.len);
@@ -139,7 +134,7 @@ static int copy_in(struct cli *c, const struct remote *r, int fd, const char *na
     AUTO_FREE uint8_t *data = malloc(PIECE);
     uint64_t offset = 0;
     if (!data)
-        return out_of_memory(c);
+        return cli_no_memory(c);
     for (;;) {
         AUTO(buf_free) struct buf q = BUF_INIT;
         AUTO(api_answer_free) struct api_answer a = {.body = BUF_INIT};
@@ -164,7 +159,7 @@ static int copy_in(struct cli *c, const struct remote *r, int fd, const char *na
                                         .body = &body,
                                         .content_type = "application/octet-stream",
                                         .payload_hash = hash};
-        int rc = put.query ? cli_request(c, &put, &a) : out_of_memory(c);
+        int rc = put.query ? cli_request(c, &put, &a) : cli_no_memory(c);
         if (rc)
             return rc;
         offset += (uint64_t)n;
@@ -229,11 +224,10 @@ static int print_entries(struct cli *c, const json_t *v)
     const json_t *items = json_object_get(v, "items");
     size_t n = json_array_size(items);
     AUTO(table_free) struct table t;
-    AUTO(buf_free) struct buf b = BUF_INIT;
     AUTO_FREE json_t **sorted = calloc(n + 1, sizeof *sorted);
     table_init(&t, heads);
     if (!sorted)
-        return out_of_memory(c);
+        return cli_no_memory(c);
     for (size_t i = 0; i < n; i++)
         sorted[i] = json_array_get(items, i);
     qsort(sorted, n, sizeof *sorted, by_name);
@@ -250,14 +244,10 @@ static int print_entries(struct cli *c, const json_t *v)
         const char *const cells[] = {what, size, time, shown};
         table_row(&t, cells);
     }
-    table_format(&t, &b);
-    if (b.bad)
-        return out_of_memory(c);
-    if (b.len)
-        text_print(stdout, (const char *)b.data, b.len, c->safe_out);
-    if (json_is_true(json_object_get(v, "truncated")))
+    int rc = cli_print_table(c, &t, NULL);
+    if (rc == CLI_OK && json_is_true(json_object_get(v, "truncated")))
         fprintf(stderr, "(there are more: only 10000 entries are shown)\n");
-    return CLI_OK;
+    return rc;
 }
 
 int cmd_ls(struct cli *c, struct args *a)
@@ -280,7 +270,7 @@ int cmd_ls(struct cli *c, struct args *a)
     cli_path(&q, "path=%", path);
     rc = buf_cstr(&target) && buf_cstr(&q)
              ? cli_call(c, "GET", buf_cstr(&target), buf_cstr(&q), NULL, &v)
-             : out_of_memory(c);
+             : cli_no_memory(c);
     if (rc == CLI_OK)
         rc = c->json ? cli_print_json(c, v) : print_entries(c, v);
     json_decref(v);

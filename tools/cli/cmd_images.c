@@ -17,12 +17,6 @@ const struct opt opts_images[] = {
 const struct opt opts_rm[] = {{NULL, 0, NULL, NULL}};
 const struct opt opts_inspect[] = {{NULL, 0, NULL, NULL}};
 
-static const char *member(const json_t *v, const char *name)
-{
-    const char *text = json_string_value(json_object_get(v, name));
-    return text ? text : "";
-}
-
 static double seconds_since(const json_t *v, const char *name)
 {
     return (double)time(NULL) - json_number_value(json_object_get(v, name));
@@ -32,7 +26,6 @@ static int print_table(struct cli *c, const json_t *all)
 {
     static const char *const heads[] = {"NAME", "VERSION", "STATE", "AGE", NULL};
     AUTO(table_free) struct table t;
-    AUTO(buf_free) struct buf b = BUF_INIT;
     json_t *item;
     size_t i;
     table_init(&t, heads);
@@ -45,14 +38,7 @@ static int print_table(struct cli *c, const json_t *all)
                                      member(item, "state"), age};
         table_row(&t, cells);
     }
-    table_format(&t, &b);
-    if (b.bad)
-        return cli_fail(c, CLI_FAILED, "OUT_OF_MEMORY", "out of memory");
-    if (b.len)
-        fwrite(b.data, 1, b.len, stdout);
-    if (t.nrows == 0)
-        fprintf(stderr, "No images. Make one: dormouse build DIR\n");
-    return CLI_OK;
+    return cli_print_table(c, &t, "No images. Make one: dormouse build DIR");
 }
 
 int cmd_images(struct cli *c, struct args *a)

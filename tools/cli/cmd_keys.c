@@ -15,12 +15,6 @@ const struct opt opts_keys[] = {
     {NULL, 0, NULL, NULL},
 };
 
-static const char *member(const json_t *v, const char *name)
-{
-    const char *text = json_string_value(json_object_get(v, name));
-    return text ? text : "";
-}
-
 static int create(struct cli *c, struct args *a)
 {
     const char *name = args_get(a, "name"), *rights = args_get(a, "rights");
@@ -45,7 +39,6 @@ static int list(struct cli *c)
 {
     static const char *const heads[] = {"ID", "NAME", "RIGHTS", "AGE", NULL};
     AUTO(table_free) struct table t;
-    AUTO(buf_free) struct buf b = BUF_INIT;
     json_t *all = NULL, *v;
     size_t i;
     table_init(&t, heads);
@@ -62,9 +55,7 @@ static int list(struct cli *c)
                                          member(v, "rights"), age};
             table_row(&t, cells);
         }
-        table_format(&t, &b);
-        if (b.len && !b.bad)
-            text_print(stdout, (const char *)b.data, b.len, c->safe_out);
+        rc = cli_print_table(c, &t, NULL);
     }
     json_decref(all);
     return rc;
@@ -78,7 +69,7 @@ static int revoke_keys(struct cli *c, struct args *a)
         AUTO(buf_free) struct buf path = BUF_INIT;
         cli_path(&path, KEYS "/%", a->pos[i]);
         rc = buf_cstr(&path) ? cli_call(c, "DELETE", buf_cstr(&path), NULL, NULL, NULL)
-                             : cli_fail(c, CLI_FAILED, "OUT_OF_MEMORY", "out of memory");
+                             : cli_no_memory(c);
         if (rc == CLI_OK)
             puts(a->pos[i]);
     }

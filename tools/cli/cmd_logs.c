@@ -139,7 +139,7 @@ static int paths(struct cli *c, struct args *a, struct log_follow *l, struct buf
     }
     const char *text = buf_cstr(&path);
     if (!text || !buf_cstr(state))
-        return cli_fail(c, CLI_FAILED, "OUT_OF_MEMORY", "out of memory");
+        return cli_no_memory(c);
     snprintf(l->path, sizeof l->path, "%s", text);
     return CLI_OK;
 }

@@ -84,7 +84,7 @@ int cmd_env(struct cli *c, struct args *a)
         len--;
     if (asprintf(&s3, "%.*s/s3", (int)len, c->set.url) < 0) {
         s3 = NULL;
-        return cli_fail(c, CLI_FAILED, "OUT_OF_MEMORY", "out of memory");
+        return cli_no_memory(c);
     }
     ca = c->set.ca ? realpath(c->set.ca, NULL) : NULL;
     print_export("DORMOUSE_URL", c->set.url);

@@ -38,12 +38,6 @@ const struct opt opts_deploy[] = {
     {NULL, 0, NULL, NULL},
 };
 
-static const char *member(const json_t *v, const char *name)
-{
-    const char *text = json_string_value(json_object_get(v, name));
-    return text ? text : "";
-}
-
 static json_t *request(const struct image_ref *ref, const struct run_wish *w)
 {
     char token[UUID_CAP];
@@ -106,7 +100,7 @@ static int await_start(struct cli *c, struct started *s)
     cli_path(&path, MICROVMS "/%", s->id);
     const char *p = buf_cstr(&path);
     if (!p)
-        return cli_fail(c, CLI_FAILED, "OUT_OF_MEMORY", "out of memory");
+        return cli_no_memory(c);
     wait_begin(c);
     for (int pause = 2;; pause = MIN(pause * 2, 100)) {
         json_t *v;

@@ -20,12 +20,6 @@ const struct opt opts_suspend[] = {{NULL, 0, NULL, NULL}};
 const struct opt opts_resume[] = {{NULL, 0, NULL, NULL}};
 const struct opt opts_terminate[] = {{NULL, 0, NULL, NULL}};
 
-static const char *member(const json_t *v, const char *name)
-{
-    const char *text = json_string_value(json_object_get(v, name));
-    return text ? text : "";
-}
-
 /* ---- ps ---------------------------------------------------------------------------- */
 
 /* The list has summaries only; the rest is asked for one by one. Gone meanwhile: left out. */
@@ -73,20 +67,12 @@ static int print_table(struct cli *c, const json_t *all)
 {
     static const char *const heads[] = {"ID", "IMAGE", "STATE", "AGE", "URL", NULL};
     AUTO(table_free) struct table t;
-    AUTO(buf_free) struct buf b = BUF_INIT;
     json_t *v;
     size_t i;
     double now = (double)time(NULL);
     table_init(&t, heads);
     json_array_foreach(all, i, v) add_row(&t, v, now);
-    table_format(&t, &b);
-    if (b.bad)
-        return cli_fail(c, CLI_FAILED, "OUT_OF_MEMORY", "out of memory");
-    if (b.len)
-        fwrite(b.data, 1, b.len, stdout);
-    if (t.nrows == 0)
-        fprintf(stderr, "No microVMs. Start one: dormouse run IMAGE\n");
-    return CLI_OK;
+    return cli_print_table(c, &t, "No microVMs. Start one: dormouse run IMAGE");
 }
 
 /* imageIdentifier=…&imageVersion=… */
@@ -152,8 +138,7 @@ static int one(struct cli *c, const struct verb *v, const char *text)
     cli_path(&path, v->path, id);
     const char *p = buf_cstr(&path);
     int64_t begin = clock_ms();
-    rc = p ? cli_call(c, v->method, p, NULL, NULL, NULL)
-           : cli_fail(c, CLI_FAILED, "OUT_OF_MEMORY", "out of memory");
+    rc = p ? cli_call(c, v->method, p, NULL, NULL, NULL) : cli_no_memory(c);
     if (rc)
         return rc;
     if (c->color_err)

@@ -30,6 +30,11 @@ int cli_fail_err(struct cli *c, int status, const char *code, const struct err *
     return status;
 }
 
+int cli_no_memory(struct cli *c)
+{
+    return cli_fail(c, CLI_FAILED, "OUT_OF_MEMORY", "out of memory");
+}
+
 int cli_hint(struct cli *c, int status, const char *fmt, ...)
 {
     va_list ap;
@@ -160,11 +165,30 @@ int cli_print_json(struct cli *c, const json_t *v)
     char *text = copy ? json_dumps(copy, JSON_INDENT(2) | JSON_REAL_PRECISION(12)) : NULL;
     json_decref(copy);
     if (!text)
-        return cli_fail(c, CLI_FAILED, "OUT_OF_MEMORY", "out of memory");
+        return cli_no_memory(c);
     text_print(stdout, text, strlen(text), c->safe_out);
     putchar('\n');
     free(text);
     return CLI_OK;
+}
+
+int cli_print_table(struct cli *c, const struct table *t, const char *none)
+{
+    AUTO(buf_free) struct buf b = BUF_INIT;
+    table_format(t, &b);
+    if (b.bad)
+        return cli_no_memory(c);
+    if (b.len)
+        text_print(stdout, (const char *)b.data, b.len, c->safe_out);
+    if (t->nrows == 0 && none)
+        fprintf(stderr, "%s\n", none);
+    return CLI_OK;
+}
+
+const char *member(const json_t *v, const char *name)
+{
+    const char *text = json_string_value(json_object_get(v, name));
+    return text ? text : "";
 }
 
 int cli_flush(struct cli *c)
