@@ -358,11 +358,7 @@ static int print_pages(const struct view *v, const struct view *image, struct er
 
 static int dump(const struct options *o, struct view *v, struct view *image, struct err *e)
 {
-    int r = view_open(v, o->file, e);
-    if (r == 0 && o->image)
-        r = view_open(image, o->image, e);
-    if (r == 0 && o->image)
-        r = snap_check_pair(&image->f.info, &v->f.info, e);
+    int r = view_open_over(v, o->file, image, o->image, e);
     if (r < 0)
         return r;
     print_header(&v->f.info);

@@ -278,11 +278,7 @@ static int write_picture(const struct map *m, const char *path, bool svg, struct
 static int draw(const struct options *o, bool svg, struct view *v, struct view *image,
                 struct err *e)
 {
-    int r = view_open(v, o->file, e);
-    if (r == 0 && o->image)
-        r = view_open(image, o->image, e);
-    if (r == 0 && o->image)
-        r = snap_check_pair(&image->f.info, &v->f.info, e);
+    int r = view_open_over(v, o->file, image, o->image, e);
     if (r < 0)
         return r;
     struct map m = {.pages = v->pages};

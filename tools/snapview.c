@@ -82,6 +82,17 @@ int view_open(struct view *v, const char *path, struct err *e)
     return 0;
 }
 
+int view_open_over(struct view *v, const char *path, struct view *image, const char *image_path,
+                   struct err *e)
+{
+    int r = view_open(v, path, e);
+    if (r == 0 && image_path)
+        r = view_open(image, image_path, e);
+    if (r == 0 && image_path)
+        r = snap_check_pair(&image->f.info, &v->f.info, e);
+    return r;
+}
+
 void view_close(struct view *v)
 {
     snap_free(&v->f);

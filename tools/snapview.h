@@ -27,6 +27,9 @@ struct view {
 #define VIEW_LAYER (1ull << 62) /* an offset in the memory layer */
 
 int view_open(struct view *v, const char *path, struct err *e);
+/* The same of a session with its image; image_path may be NULL. */
+int view_open_over(struct view *v, const char *path, struct view *image, const char *image_path,
+                   struct err *e);
 void view_close(struct view *v);
 static inline bool view_is_image(const struct view *v)
 {

@@ -9,6 +9,7 @@
 
 #include "../../hypervisor/base/mem.h"
 #include "fake_fleet.h"
+#include "store_file.h"
 
 struct client {
     struct fleet fleet;
@@ -30,12 +31,14 @@ struct client {
     "'baseImageArn':'" BASE "','buildRoleArn':'" ROLE "','codeArtifact':{'uri':'s3://b/" \
     "k.zip'}"
 
+/* With a new store. */
 static inline void client_open(struct client *c, const char *path)
 {
     struct err e = ERR_INIT;
     memset(c, 0, sizeof *c);
     c->rights = RIGHTS_ADMIN;
     c->fleet.stream = -1;
+    store_file_remove(path);
     if (store_open(&c->fleet.store, path, &e) < 0) {
         printf("Bail out! %s\n", e.msg);
         exit(1);

@@ -17,12 +17,6 @@ static struct client c;
 
 static void fresh(void)
 {
-    char name[80];
-    static const char *const tails[] = {"", "-wal", "-shm"};
-    for (size_t i = 0; i < ARRAY_LEN(tails); i++) {
-        snprintf(name, sizeof name, "%s%s", path, tails[i]);
-        unlink(name);
-    }
     client_open(&c, path);
 }
 
@@ -531,7 +525,7 @@ int main(void)
     RUN(connectors);
     fresh();
     client_close(&c);
-    unlink(path);
+    store_file_remove(path);
     rmdir(dir);
     return TAP_DONE();
 }

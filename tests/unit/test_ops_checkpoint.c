@@ -14,12 +14,6 @@ static struct client c;
 static const char *fresh(void)
 {
     static char id[80];
-    char name[80];
-    static const char *const tails[] = {"", "-wal", "-shm"};
-    for (size_t i = 0; i < ARRAY_LEN(tails); i++) {
-        snprintf(name, sizeof name, "%s%s", path, tails[i]);
-        unlink(name);
-    }
     client_open(&c, path);
     CHECK(call(&c, "POST", V "/microvm-images", "{'name':'box'," CONFIG "}") == 201);
     CHECK(call(&c, "POST", V "/microvms",

@@ -15,12 +15,6 @@ static struct client c;
 
 static void fresh(void)
 {
-    char name[80];
-    static const char *const tails[] = {"", "-wal", "-shm"};
-    for (size_t i = 0; i < ARRAY_LEN(tails); i++) {
-        snprintf(name, sizeof name, "%s%s", path, tails[i]);
-        unlink(name);
-    }
     client_open(&c, path);
     c.fleet.log = log_path;
 }

@@ -101,11 +101,6 @@ int main(void)
     RUN(the_last_admin_stays);
     RUN(every_route_has_its_rights);
     client_close(&c);
-    static const char *const tails[] = {"", "-wal", "-shm"};
-    for (size_t i = 0; i < ARRAY_LEN(tails); i++) {
-        char name[80];
-        snprintf(name, sizeof name, "%s%s", path, tails[i]);
-        unlink(name);
-    }
+    store_file_remove(path);
     return TAP_DONE();
 }

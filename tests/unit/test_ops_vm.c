@@ -20,12 +20,6 @@ static struct client c;
 
 static void fresh(void)
 {
-    char name[80];
-    static const char *const tails[] = {"", "-wal", "-shm"};
-    for (size_t i = 0; i < ARRAY_LEN(tails); i++) {
-        snprintf(name, sizeof name, "%s%s", path, tails[i]);
-        unlink(name);
-    }
     client_open(&c, path);
     CHECK(call(&c, "POST", IMAGES, "{'name':'box'," CONFIG "}") == 201);
     CHECK(call(&c, "POST", IMAGES,
@@ -471,7 +465,7 @@ int main(void)
     RUN(ingress_decides);
     RUN(many_clients_at_once);
     RUN(ten_thousand);
-    unlink(path);
+    store_file_remove(path);
     rmdir(dir);
     return TAP_DONE();
 }

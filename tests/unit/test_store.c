@@ -13,25 +13,16 @@
 #include "../../api/store_priv.h"
 #include "../../hypervisor/base/mem.h"
 #include "../tap.h"
+#include "store_file.h"
 
 static char dir[] = "/tmp/dormouse-test-store-XXXXXX";
 static char path[64];
-
-static void remove_all(void)
-{
-    static const char *const tails[] = {"", "-wal", "-shm", ".v1.bak", ".v1.bak.tmp"};
-    char name[128];
-    for (size_t i = 0; i < ARRAY_LEN(tails); i++) {
-        snprintf(name, sizeof name, "%s%s", path, tails[i]);
-        unlink(name);
-    }
-}
 
 static struct store *fresh(void)
 {
     struct store *s = NULL;
     struct err e = ERR_INIT;
-    remove_all();
+    store_file_remove(path);
     if (!CHECK(store_open(&s, path, &e) == 0)) {
         printf("Bail out! %s\n", e.msg);
         exit(1);
@@ -562,7 +553,7 @@ int main(void)
     RUN(a_full_disk_is_told);
     RUN(kill_minus_nine);
     RUN(ten_thousand_rows);
-    remove_all();
+    store_file_remove(path);
     rmdir(dir);
     return TAP_DONE();
 }

@@ -14,20 +14,16 @@
 #include "../../api/store_priv.h"
 #include "../../hypervisor/base/mem.h"
 #include "../tap.h"
+#include "store_file.h"
 
 static char dir[] = "/tmp/dormouse-test-checkpoint-XXXXXX";
 static char path[64];
 
 static struct store *fresh(void)
 {
-    static const char *const tails[] = {"", "-wal", "-shm", ".v1.bak"};
-    char name[80];
     struct store *s = NULL;
     struct err e = ERR_INIT;
-    for (size_t i = 0; i < ARRAY_LEN(tails); i++) {
-        snprintf(name, sizeof name, "%s%s", path, tails[i]);
-        unlink(name);
-    }
+    store_file_remove(path);
     if (store_open(&s, path, &e) < 0) {
         printf("Bail out! %s\n", e.msg);
         exit(1);
