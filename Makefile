@@ -25,7 +25,7 @@ CROSS := $(if $(filter aarch64,$(shell uname -m)),,aarch64-linux-gnu-)
 
 BASE := buf crc32c err fd filter linelog log msg
 
-SNAPSHOT := devstate io memscan overlay overmerge snapcheck snapdelta snapfile snaplayer snapstate \
+SNAPSHOT := devstate io kerneltext memscan overlay overmerge snapcheck snapdelta snapfile snaplayer snapstate \
 	snapwrite workset
 
 VMM :=  \
@@ -115,7 +115,7 @@ FUZZ_GUEST := inflate tlv guest_zip guest_req upstream
 WARN := -Wall -Wextra -Wconversion -Wshadow -Wmissing-prototypes -Wstrict-prototypes \
 	-Wwrite-strings -Wvla -Wimplicit-fallthrough -Wundef -Wformat=2 -Werror
 CBASE := -std=gnu17 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DDORMOUSE_VERSION='"$(VERSION)"' \
-	$(WARN) -MMD -MP -g -ffunction-sections -fdata-sections -fstack-protector-strong
+	$(WARN) -MMD -MP -g -ffile-prefix-map=$(CURDIR)=. -ffunction-sections -fdata-sections -fstack-protector-strong
 ARM := -mbranch-protection=standard -march=armv8.1-a+crc
 GCC_ONLY := -Wno-format-truncation # long names are cut on purpose
 HARDEN := -fstack-clash-protection -D_FORTIFY_SOURCE=2

@@ -9,6 +9,7 @@
 #include "../hypervisor/base/fd.h"
 #include "../hypervisor/base/log.h"
 #include "../hypervisor/base/mem.h"
+#include "../snapshot/kerneltext.h"
 #include "fleet.h"
 #include "layers.h"
 #include "seal.h"
@@ -56,7 +57,9 @@ int fleet_host_open(struct fleet_host *h, const char *kernel, const char *initrd
     if (r < 0)
         return err_sys(e, -r, "read the host's boot id");
     memcpy(h->boot_id, boot, strnlen(boot, sizeof h->boot_id - 1));
-    h->kernel_text = layers_kernel_text(kernel);
+    h->kernel_text = kernel_text_len(kernel);
+    if (!h->kernel_text)
+        log_info("no System.map beside '%s': each image holds its own kernel text", kernel);
     h->huge = layers_have_huge();
     read_dns(h);
     return 0;

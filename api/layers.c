@@ -24,7 +24,6 @@
 #define HUGE        (2ull << 20)
 #define SHMEM_HUGE  "/sys/kernel/mm/transparent_hugepage/shmem_enabled"
 #define LIMIT_MS    60000
-#define MAP_MAX     (8u << 20) /* of a System.map */
 #define UNLIKE_PART 8u         /* one page in so many differs: not the same kernel any more */
 
 struct layer {
@@ -84,34 +83,6 @@ static int name_kernel(struct layers *ls, int fd, struct err *e)
         at += n;
     }
     ls->kernel = (uint64_t)crc << 32 | ((uint64_t)st.st_size & UINT32_MAX);
-    return 0;
-}
-
-/* "ffff800080000000 T _text" */
-static uint64_t symbol(const char *map, const char *name)
-{
-    size_t n = strlen(name);
-    for (const char *at = map; (at = strstr(at, name)); at += n) {
-        if (at - map >= 19 && at[-1] == ' ' && at[n] == '\n')
-            return strtoull(at - 19, NULL, 16);
-    }
-    return 0;
-}
-
-/* Text, constants and page tables, up to what the kernel frees after its start. */
-uint64_t layers_kernel_text(const char *kernel)
-{
-    char path[600];
-    AUTO_FREE char *map = NULL;
-    const char *slash = strrchr(kernel, '/');
-    uint64_t text = 0;
-    snprintf(path, sizeof path, "%.*sSystem.map", slash ? (int)MIN(slash + 1 - kernel, 580) : 0,
-             kernel);
-    if (fd_read_file(AT_FDCWD, path, MAP_MAX, &map, NULL, NULL) == 0)
-        text = symbol(map, "__init_begin") - symbol(map, "_text");
-    if (text > 0 && text <= SNAP_LAYER_MAX && text % SNAP_PAGE == 0)
-        return text;
-    log_info("'%s' does not say how long the kernel's text is: each image holds its own", path);
     return 0;
 }
 

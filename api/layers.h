@@ -27,9 +27,7 @@ struct layers_config {
     bool huge;
 };
 
-/* Before the process gives up the file system: what the System.map beside the kernel says of
- * its text, and whether shared memory may have huge pages. */
-uint64_t layers_kernel_text(const char *kernel);
+/* Before the process gives up the file system: whether shared memory may have huge pages. */
 bool layers_have_huge(void);
 
 int layers_open(struct layers **ret, const struct layers_config *c, struct err *e);

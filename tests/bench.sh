@@ -114,18 +114,18 @@ here() {
 
 # boot N CASES: one boot of the host; all it says is in files of its own.
 boot() {
-    local out=$out/run$1 cases=$2 disks=() code=0
+    local out=$out/run$1 cases=$2 bases=() code=0
     rm -rf "$out"
     mkdir -p "$out"
     if [ "$native" = 1 ]; then
         here "$cases" >"$out/output" 2>"$out/errors" || code=$?
     else
-        # Only images need their bases, and a disk is a source of other times.
+        # Only images need their bases. Not as a disk, which answers when it answers.
         case ,$cases, in
         *,first-byte,* | *,fork,* | *,proxy,* | *,create,* | *,list,* | *,suspend,* | *,sessions,* | *,clones-app,*)
-            [ ! -s "$build/bases/bases.img" ] || disks=(-d "$build/bases/bases.img:bases:ro") ;;
+            [ ! -s "$build/bases/bases.img" ] || bases=(-f "$build/bases/bases.img=/bench/bases.img") ;;
         esac
-        tools/vmrun.sh "${options[@]}" ${disks[@]+"${disks[@]}"} -c "$out/console" \
+        tools/vmrun.sh "${options[@]}" ${bases[@]+"${bases[@]}"} -c "$out/console" \
             -k "bench.quick=$quick bench.clock=$clock bench.only=$cases" /bench/run \
             ${archives[@]+"${archives[@]}"} >"$out/output" 2>"$out/errors" &
         # shellcheck disable=SC2064 # this process

@@ -100,6 +100,7 @@ if [ ${#files[@]} -gt 0 ]; then
     for item in "${files[@]}"; do
         install -D -m 755 "${item%%=*}" "$tmp/root/${item#*=}" || exit 125
     done
+    find "$tmp/root" -exec touch -h -d @0 {} +
     (cd "$tmp/root" && find . -mindepth 1 | LC_ALL=C sort |
         cpio --quiet --reproducible -o -H newc -R 0:0) >"$tmp/files.cpio"
     join "$tmp/files.cpio"

@@ -24,6 +24,8 @@ fi
 [ -d /sys/kernel/tracing/events ] || mount -t tracefs none /sys/kernel/tracing
 # In memory: the time that storage takes would be the emulating machine's.
 mount -t tmpfs -o size=75% none "$BENCH_WORK"
+# Images' bases, in memory as well.
+[ ! -e "$BENCH_FILES/bases.img" ] || mount -o ro,loop "$BENCH_FILES/bases.img" /usr/share/dormouse/bases
 export QUICK="${QUICK:-0}" ONLY="${ONLY:-}" CLOCK="${CLOCK:-wall}"
 
 # What goes through dormoused; the rest is the driver's.
@@ -49,8 +51,8 @@ apart() {
         case $line in
         "# timeline"*) ;;
         "case "*) table=1 ;;
-        "#"*) echo "<0>bench: $line" >/dev/kmsg ;;
-        *) [ $table = 1 ] || echo "<0>bench: $line" >/dev/kmsg ;;
+        "#"*) printf '<0>bench: %.900s\n' "$line" >/dev/kmsg ;;
+        *) [ $table = 1 ] || printf '<0>bench: %.900s\n' "$line" >/dev/kmsg ;;
         esac
         echo "$line" >>"$BENCH_WORK/output"
     done <"$BENCH_WORK/progress" &

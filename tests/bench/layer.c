@@ -8,19 +8,20 @@
 #include <unistd.h>
 
 #include "../../hypervisor/base/num.h"
+#include "../../snapshot/kerneltext.h"
 #include "../../snapshot/snaplayer.h"
+#include "bench.h"
 
-#define TEXT_LEN 0x710000ull /* up to __init_begin of the kernel's System.map */
-
-static uint8_t *map_layer(int fd)
+static uint8_t *map_layer(int fd, uint64_t text)
 {
-    void *p = mmap(NULL, LAYER_DATA + TEXT_LEN, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    void *p = mmap(NULL, LAYER_DATA + text, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     return p == MAP_FAILED ? NULL : p;
 }
 
 int layer_make(bool (*write_it)(void *ctx, const struct ctl_layer *l, int fd), void *ctx)
 {
-    const struct ctl_layer l = {.gpa = CTL_KERNEL, .len = TEXT_LEN, .kernel = 1};
+    uint64_t text = kernel_text_len(setup.kernel);
+    const struct ctl_layer l = {.gpa = CTL_KERNEL, .len = text, .kernel = 1};
     struct layer_info info;
     int fd = memfd_create("layer", MFD_CLOEXEC);
     int shmem = open("/sys/kernel/mm/transparent_hugepage/shmem_enabled", O_WRONLY | O_CLOEXEC);
@@ -29,11 +30,12 @@ int layer_make(bool (*write_it)(void *ctx, const struct ctl_layer *l, int fd), v
         (void)n;
         close(shmem);
     }
-    uint8_t *p = fd >= 0 && ftruncate(fd, LAYER_DATA + TEXT_LEN) == 0 ? map_layer(fd) : NULL;
-    bool ok = p != NULL;
+    uint8_t *p =
+        fd >= 0 && ftruncate(fd, (off_t)(LAYER_DATA + text)) == 0 ? map_layer(fd, text) : NULL;
+    bool ok = p && text;
     if (ok) {
-        madvise(p + LAYER_DATA, align_down(TEXT_LEN, 2u << 20), MADV_HUGEPAGE);
-        memset(p + LAYER_DATA, 1, TEXT_LEN);
+        madvise(p + LAYER_DATA, align_down(text, 2u << 20), MADV_HUGEPAGE);
+        memset(p + LAYER_DATA, 1, text);
         ok = write_it(ctx, &l, fd) && layer_read(fd, &info, NULL) == 0;
     }
     if (ok) {
@@ -41,7 +43,7 @@ int layer_make(bool (*write_it)(void *ctx, const struct ctl_layer *l, int fd), v
         layer_build(&info, p);
     }
     if (p)
-        munmap(p, LAYER_DATA + TEXT_LEN);
+        munmap(p, LAYER_DATA + text);
     if (!ok && fd >= 0)
         close(fd);
     return ok ? fd : -1;
