@@ -8,37 +8,15 @@
  */
 #include "daemon.h"
 
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "../../api/uuid.h"
 #include "../../hypervisor/base/mem.h"
 
 #define STATE "/var/lib/dormouse"
 #define PORT  "8080"
-
-unsigned complaints;
-
-uint64_t now_ns(void)
-{
-    struct timespec ts;
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
-}
-
-void complain(const char *fmt, ...)
-{
-    va_list ap;
-    printf("# ");
-    va_start(ap, fmt);
-    vprintf(fmt, ap);
-    va_end(ap);
-    printf("\n");
-    complaints++;
-}
 
 bool api_get(struct bench *b, const char *template, const char *id, json_t **ret)
 {

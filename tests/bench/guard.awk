@@ -1,18 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-# The verdict of the guard: awk -v percent=5 -f guard.awk baseline.jsonl results.jsonl
+# The verdict of the guard: awk -v percent=5 -f value.awk -f guard.awk baseline.jsonl results.jsonl
 # Prints TAP, one test for each case. A figure is worse when it is beyond both the percentage and
 # what one page, one call or a few instructions more make of a small figure; one that is better by
 # more than that is named, so that the baseline follows, but is no failure. What the baseline has
 # and the results lack is a failure, what only the results have is not.
-
-function value(line, key,    at, rest) {
-    at = index(line, "\"" key "\":")
-    rest = substr(line, at + length(key) + 3)
-    if (substr(rest, 1, 1) == "{") { sub(/}.*/, "}", rest); return rest }
-    gsub(/^"/, "", rest)
-    sub(/[",}].*/, "", rest)
-    return rest
-}
 
 BEGIN {
     slack["bytes"] = slack["rss"] = 8192

@@ -17,7 +17,7 @@ if NATIVE=0 PEERS=none RESULTS=guard.jsonl tests/bench.sh -q \
     grep -E '"metric":"(time|pause|bytes|syscalls|ioctls|rss)"' "$out/guard.jsonl" |
         grep -vE '"median":null|"case":"restore-(phase|to-[a-z]+)"|"workload":"10-requests"|"clock":"none"|"peer":"(firecracker|kvmtool)"' | LC_ALL=C sort \
         >"$out/baseline.jsonl"
-    awk -v percent=5 -f tests/bench/guard.awk tests/bench/baseline.jsonl "$out/guard.jsonl" \
+    awk -v percent=5 -f tests/bench/value.awk -f tests/bench/guard.awk tests/bench/baseline.jsonl "$out/guard.jsonl" \
         >"$tap" || true
 else
     {

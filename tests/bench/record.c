@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Samples, and what becomes of them: a table for people, a line of JSON for programs. */
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "../../hypervisor/base/mem.h"
 #include "record.h"
@@ -174,4 +176,27 @@ bool rec_write(const char *path, const char *clock, const char *const *peers, un
         }
     }
     return !ferror(f);
+}
+
+/* ---- what all parts of a driver need ---- */
+
+uint64_t now_ns(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+unsigned complaints;
+
+void complain(const char *fmt, ...)
+{
+    va_list ap;
+    printf("# ");
+    va_start(ap, fmt);
+    vprintf(fmt, ap);
+    va_end(ap);
+    printf("\n");
+    fflush(stdout);
+    complaints++;
 }

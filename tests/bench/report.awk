@@ -1,25 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-# Writes docs/benchmarks.md from results: awk -v about=FILE -f report.awk bars results.jsonl
+# Writes docs/benchmarks.md from results: awk -v about=FILE -f value.awk -f report.awk bars
+# results.jsonl
 # `about` holds lines `name: value` of the machine the results come from, `notes` what people
-# found out. The results' lines are
-# this project's own, one flat object each, so no general JSON parser is needed.
-
-function value(line, key,    at, rest) {
-    at = index(line, "\"" key "\":")
-    if (!at) return ""
-    rest = substr(line, at + length(key) + 3)
-    if (substr(rest, 1, 1) == "{") {
-        sub(/}.*/, "}", rest)
-        return rest
-    }
-    if (substr(rest, 1, 1) == "\"") {
-        rest = substr(rest, 2)
-        sub(/".*/, "", rest)
-        return rest
-    }
-    sub(/[,}].*/, "", rest)
-    return rest
-}
+# found out.
 
 function words(params,    s) { # {"mode":"pooled","n":2} -> mode pooled, n 2
     s = params

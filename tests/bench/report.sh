@@ -29,7 +29,7 @@ draw sessions.svg growth "$out/results.jsonl" session-growth sessions wake \
     "Waking a microVM for the n-th time"
 awk -v about="$out/about" -v notes=tests/bench/notes.md \
     -v pictures="$(cd "$pictures" && echo *.svg)" \
-    -f tests/bench/report.awk tests/bench/bars "$out/results.jsonl" \
+    -f tests/bench/value.awk -f tests/bench/report.awk tests/bench/bars "$out/results.jsonl" \
     >docs/benchmarks.md.new
 mv docs/benchmarks.md.new docs/benchmarks.md
 echo "docs/benchmarks.md: $(wc -l <docs/benchmarks.md) lines"

@@ -7,7 +7,6 @@
 #include <linux/if_tun.h>
 #include <poll.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -23,19 +22,6 @@
 #define DISK_BYTES (64ll << 20)
 
 struct bench_setup setup;
-unsigned complaints;
-
-void complain(const char *fmt, ...)
-{
-    va_list ap;
-    printf("# ");
-    va_start(ap, fmt);
-    vprintf(fmt, ap);
-    va_end(ap);
-    printf("\n");
-    fflush(stdout);
-    complaints++;
-}
 
 bool console_open(struct inst *in, int *ret_theirs)
 {
