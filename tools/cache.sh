@@ -72,6 +72,11 @@ cache_entry() {
     CACHE_ENTRY=$CACHE_ROOT/$name-$key
     mkdir -p "$CACHE_ROOT" ||
         die "cannot create '$CACHE_ROOT'; set DORMOUSE_CACHE to a directory you may write"
+    # What is there and whole needs no lock: another key's build may hold it for long.
+    if [ -d "$CACHE_ENTRY" ] && cache_verify "$CACHE_ENTRY"; then
+        : >"$CACHE_ROOT/.used-$name-$key"
+        return
+    fi
     exec {lock}>"$CACHE_ROOT/.$name.lock"
     if ! flock -n "$lock"; then
         say "$name: another build is at work, waiting for it"
