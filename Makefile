@@ -29,8 +29,8 @@ SNAPSHOT := devstate io kerneltext memscan overlay overmerge snapcheck snapdelta
 	snapwrite workset
 
 VMM :=  \
-	arm64_boot arm64_fdt arm64_gic arm64_regs arm64_vcpu bus ctl_server dev_rtc \
-	dev_table dev_uart dev_vmgenid hand irq jail kvm machine main nursery seccomp virtio_balloon \
+	arm64_boot arm64_fdt arm64_gic arm64_regs arm64_vcpu ctl_server dev dev_rtc \
+	dev_uart dev_vmgenid hand irq jail kvm machine main nursery seccomp virtio_balloon \
 	virtio_blk virtio_dev virtio_mmio virtio_net virtio_rng virtio_vsock virtq vm vm_memory vm_prepare vm_restore \
 	vm_save vsock_conn vsock_state
 # Only in the debug twin.
@@ -83,7 +83,7 @@ API_LIBS := -lmbedtls -lmbedx509 -lmbedcrypto -lsqlite3 -ljansson -lllhttp -lz -
 # What the unit tests and fuzz targets may use, besides the api and snapshot folders: the parts
 # of VMM and init that know neither KVM nor PID 1.
 TESTED_VMM := virtq virtio_mmio virtio_dev virtio_blk virtio_net virtio_vsock vsock_conn \
-	vsock_state virtio_rng virtio_balloon bus debug/gdb_packet debug/pagewalk vm_memory
+	vsock_state virtio_rng virtio_balloon dev debug/gdb_packet debug/pagewalk vm_memory
 TESTED_GUEST := inflate zip glob users text util req upstream_text
 
 # tests/unit/test_NAME.c; the guest's own parsers, and those of the command line tool, are groups
@@ -221,20 +221,20 @@ $(B)/debug/dormouse-vmm-debug $(B)/debug/dormouse-vmm-ubsan:
 	@mkdir -p $(@D)
 	$(Q)$(CC_musl) -static $(LINK) -o $@ $^ -lfdt -luring
 # The debug twin with the device of docs/research.md, made of that page's text.
-$(B)/obj/example/dev_table.c: docs/research.md hypervisor/dev_table.c
+$(B)/obj/example/machine.c: docs/research.md hypervisor/machine.c
 	@mkdir -p $(@D)
 	$(Q)awk '/^```c$$/ { on = 1; next } /^```/ { on = 0 } on' docs/research.md >$(@D)/page.c
-	$(Q)sed '/^    if (r == 0)$$/,$$d' $(@D)/page.c >$(@D)/dev_count.c
-	$(Q)sed -n '/^    if (r == 0)$$/,$$p' $(@D)/page.c >$(@D)/line.c
-	$(Q)sed -e '/virtio_balloon_new(/r $(@D)/line.c' -e '/^int dev_table_make/i\
-	int dev_count_new(struct dev **ret, const struct dev_env *env, struct err *e);' \
-		hypervisor/dev_table.c >$@
-$(B)/debug/dormouse-vmm-example: $(call objects,debug,$(filter-out hypervisor/dev_table.c,$(VMM_DEBUG_SRC))) \
-		$(B)/obj/example/dev_table.c
+	$(Q)sed '/^        {1, dev_count/d' $(@D)/page.c >$(@D)/dev_count.c
+	$(Q)sed -n '/^        {1, dev_count/p' $(@D)/page.c >$(@D)/line.c
+	$(Q)sed -e '/, virtio_balloon_new, /r $(@D)/line.c' -e '/^int machine_devs/i\
+	int dev_count_new(struct dev **ret, struct dev_order *o, struct err *e);' \
+		hypervisor/machine.c >$@
+$(B)/debug/dormouse-vmm-example: $(call objects,debug,$(filter-out hypervisor/machine.c,$(VMM_DEBUG_SRC))) \
+		$(B)/obj/example/machine.c
 	$(call say,LINK,"$(@F)")
 	@mkdir -p $(@D)
 	$(Q)$(CC_debug) $(filter-out -MMD -MP,$(CFLAGS_debug)) -Ihypervisor -static $(LINK) -o $@ \
-		$(filter %.o,$^) $(B)/obj/example/dev_table.c $(B)/obj/example/dev_count.c -lfdt -luring
+		$(filter %.o,$^) $(B)/obj/example/machine.c $(B)/obj/example/dev_count.c -lfdt -luring
 $(B)/debug/dormouse-vmm-asan: $(call objects,asan64,$(VMM_DEBUG_SRC))
 	$(call say,LINK,"$(@F)")
 	@mkdir -p $(@D)/lib

@@ -28,11 +28,6 @@ struct out {
     int r; /* libfdt's, 0: good so far */
 };
 
-static int finish(int r, struct err *e)
-{
-    return r < 0 ? err_set(e, EINVAL, "write the device tree: %s", fdt_strerror(r)) : 0;
-}
-
 static void node(struct out *o, const char *name)
 {
     if (o->r == 0)
@@ -68,36 +63,20 @@ static void put_cells(struct out *o, const char *name, const uint32_t *cells, si
               sizeof((const uint32_t[]){__VA_ARGS__}) / sizeof(uint32_t))
 #define CELLS64(v) (uint32_t)((v) >> 32), (uint32_t)(v)
 
-int fdt_dev_begin(void *fdt, const char *name, const char *compatible, size_t n, uint64_t base,
-                  uint64_t len, uint32_t spi, struct err *e)
+static void put_dev(struct out *o, const struct dev *d)
 {
-    struct out o = {.fdt = fdt};
-    char full[48];
-    snprintf(full, sizeof full, "%s@%llx", name, (unsigned long long)base);
-    node(&o, full);
-    bytes(&o, "compatible", compatible, n);
-    CELLS(&o, "reg", CELLS64(base), CELLS64(len));
-    if (spi != UINT32_MAX)
-        CELLS(&o, "interrupts", IRQ_SPI, spi, IRQ_EDGE);
-    return finish(o.r, e);
-}
-
-int fdt_dev_node(void *fdt, const char *name, const char *compatible, size_t n, uint64_t base,
-                 uint64_t len, uint32_t spi, struct err *e)
-{
-    int r = fdt_dev_begin(fdt, name, compatible, n, base, len, spi, e);
-    return r < 0 ? r : finish(fdt_end_node(fdt), e);
-}
-
-int fdt_primecell(void *fdt, const char *name, const char *compatible, size_t n, uint64_t base,
-                  uint32_t spi, struct err *e)
-{
-    struct out o = {.fdt = fdt};
-    int r = fdt_dev_begin(fdt, name, compatible, n, base, 0x1000, spi, e);
-    CELLS(&o, "clocks", PHANDLE_CLK);
-    text(&o, "clock-names", "apb_pclk");
-    end(&o);
-    return r < 0 ? r : finish(o.r, e);
+    char name[48];
+    snprintf(name, sizeof name, "%s@%llx", d->ops->node, (unsigned long long)d->base);
+    node(o, name);
+    bytes(o, "compatible", d->ops->compatible, d->ops->compatible_len);
+    CELLS(o, "reg", CELLS64(d->base), CELLS64(d->len));
+    if (d->spi != DEV_NO_SPI)
+        CELLS(o, "interrupts", IRQ_SPI, d->spi, IRQ_EDGE);
+    if (d->ops->clock) {
+        CELLS(o, "clocks", PHANDLE_CLK);
+        text(o, "clock-names", "apb_pclk");
+    }
+    end(o);
 }
 
 static void put_chosen(struct out *o, const struct fdt_boot *boot)
@@ -202,12 +181,10 @@ int fdt_write(struct vm *vm, const struct fdt_boot *boot, struct err *e)
     put_gic(&o, vm);
     put_timer(&o, vm);
     put_fixed(&o, vm);
-    for (unsigned i = 0; i < vm->ndevs && o.r == 0; i++) {
-        struct dev *d = vm->devs[i];
-        int r = d->ops->fdt ? d->ops->fdt(d, o.fdt, e) : 0;
-        if (r < 0)
-            return r;
-    }
+    for (unsigned i = 0; i < vm->ndevs; i++)
+        put_dev(&o, vm->devs[i]);
     end(&o);
-    return finish(o.r ? o.r : fdt_finish(o.fdt), e);
+    if (o.r == 0)
+        o.r = fdt_finish(o.fdt);
+    return o.r < 0 ? err_set(e, EINVAL, "write the device tree: %s", fdt_strerror(o.r)) : 0;
 }

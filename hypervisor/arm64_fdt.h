@@ -18,16 +18,4 @@ struct fdt_boot {
 /* Writes the tree to MEM_FDT. */
 int fdt_write(struct vm *vm, const struct fdt_boot *boot, struct err *e);
 
-/* For device nodes (dev_ops.fdt): one node "name@base" with `compatible` (n bytes, may hold
- * several NUL-separated strings), one reg and, unless spi is UINT32_MAX, one edge-triggered
- * interrupt. fdt_dev_begin leaves the node open for more properties; close it with
- * fdt_end_node(). */
-int fdt_dev_begin(void *fdt, const char *name, const char *compatible, size_t n, uint64_t base,
-                  uint64_t len, uint32_t spi, struct err *e);
-int fdt_dev_node(void *fdt, const char *name, const char *compatible, size_t n, uint64_t base,
-                 uint64_t len, uint32_t spi, struct err *e);
-/* The same for ARM's own peripherals, which also want a clock. */
-int fdt_primecell(void *fdt, const char *name, const char *compatible, size_t n, uint64_t base,
-                  uint32_t spi, struct err *e);
-
 #endif

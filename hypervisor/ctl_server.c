@@ -22,9 +22,6 @@
 #include "debug/verbs.h"
 #endif
 #include "machine.h"
-#include "virtio_balloon.h"
-#include "virtio_blk.h"
-#include "virtio_vsock.h"
 #include "vm_prepare.h"
 
 /* An embryo that waits this long is one of the pool's. */
@@ -50,7 +47,7 @@ struct ctl_server {
     unsigned nlate;
     bool ended;        /* the last message is on its way */
     bool greet;        /* CTL_READY waits for the end of a pause */
-    uint32_t pause_id; /* CTL_PAUSE waiting for its answer */
+    uint32_t later_id; /* CTL_PAUSE or CTL_PREPARE waiting for its answer */
     struct msg msg;
 #ifdef DORMOUSE_DEBUG
     uint32_t debug_id;
@@ -101,10 +98,10 @@ static void on_ended(struct vm *vm, void *ctx)
         dev_uart_flush(vm->uart);
         dev_uart_tail(vm->uart, x.console, sizeof x.console);
     }
-    if (s->pause_id) {
+    if (s->later_id) {
         struct err e = ERR_INIT;
-        answer(s, s->pause_id, err_set(&e, ESHUTDOWN, "the machine ended: %s", x.text), &e);
-        s->pause_id = 0;
+        answer(s, s->later_id, err_set(&e, ESHUTDOWN, "the machine ended: %s", x.text), &e);
+        s->later_id = 0;
     }
     send_msg(s, CTL_EXITED, 0, &x, sizeof x);
     s->ended = true;
@@ -122,176 +119,189 @@ static int vsock_connect(void *ctx, uint32_t guest_port, uint32_t host_port, int
     return r;
 }
 
-/* The message's descriptors, in the order ctl.h gives. */
-struct taker {
-    struct msg *m;
-    size_t next;
-    bool missing;
-};
-
-static int take(struct taker *t)
+static int say_ready(struct ctl_server *s, struct err *e)
 {
-    int fd = msg_take_fd(t->m, t->next++);
-    t->missing |= fd < 0;
-    return fd;
+    const struct vm *vm = s->vm;
+    struct ctl_ready ready = {.version = CTL_VERSION,
+                              .vcpus = vm->nvcpus,
+                              .gic = vm->gic,
+                              .state = vm->state == VM_EMBRYO    ? CTL_EMBRYO
+                                       : vm->state == VM_RUNNING ? CTL_RUNNING
+                                                                 : CTL_PAUSED};
+    return msg_send(s->sock, CTL_READY, 0, &ready, sizeof ready, NULL, 0, e);
 }
 
-static int take_fds(struct msg *msg, const struct ctl_machine *m, bool boot,
-                    struct machine_fds *fds, struct err *e)
-{
-    struct taker t = {.m = msg};
-    if (boot) {
-        fds->kernel = take(&t);
-        fds->initrd = take(&t);
-    }
-    fds->console = take(&t);
-    for (unsigned i = m->prepared ? 1 : 0; !boot && i < MIN(m->nmem_layers, 2u); i++)
-        fds->snapshots[i] = take(&t);
-    if (!boot && !m->prepared && m->has_layer)
-        fds->layer = take(&t);
-    if (!boot && !m->prepared && m->has_workset)
-        fds->workset = take(&t);
-    if (m->has_net)
-        fds->tap = take(&t);
-    for (unsigned i = 0; i < m->ndisks; i++) {
-        for (unsigned k = 0; k < m->disks[i].nlayers; k++)
-            fds->layers[i][k] = take(&t);
-    }
-    if (t.missing || t.next != msg->nfds)
-        return err_set(e, EBADMSG, "%u descriptors came with the order, it takes %zu",
-                       msg->nfds, t.next);
-    return 0;
-}
-
-static int start_machine(struct ctl_server *s, bool boot, struct err *e)
-{
-    struct machine_hooks hooks = {.vsock_connect = vsock_connect, .ctx = s, .input_fd = -1};
-    const struct ctl_machine *m = msg_body(&s->msg, sizeof *m);
-    struct machine_fds fds;
-    if (!m)
-        return err_set(e, EBADMSG, "an order of %u bytes, it has %zu", s->msg.len, sizeof *m);
-    if (s->vm->state != VM_EMBRYO || s->vm->ndevs)
-        return err_set(e, EBUSY, "this VMM has a machine already");
-    int r = machine_check(m, e);
-    machine_fds_init(&fds);
-    if (r == 0)
-        r = take_fds(&s->msg, m, boot, &fds, e);
-    if (r == 0)
-        r = boot ? machine_boot(s->vm, m, &fds, &hooks, e)
-                 : machine_restore(s->vm, m, &fds, &hooks, e);
-    machine_fds_close(&fds);
-    return r;
-}
-
-static int say_ready(struct ctl_server *s, struct err *e);
-static void on_prepared(struct vm *vm, void *ctx)
-{
-    struct ctl_server *s = ctx;
-    (void)vm;
-    answer(s, s->pause_id, 0, NULL);
-    s->pause_id = 0;
-}
-
-static int prepare(struct ctl_server *s, struct err *e)
-{
-    const struct ctl_machine *m = msg_body(&s->msg, sizeof *m);
-    struct taker t = {.m = &s->msg};
-    struct machine_fds fds;
-    if (!m)
-        return err_set(e, EBADMSG, "an order of %u bytes, it has %zu", s->msg.len, sizeof *m);
-    if (s->vm->state != VM_EMBRYO || s->vm->ndevs)
-        return err_set(e, EBUSY, "this VMM has a machine already");
-    machine_fds_init(&fds);
-    fds.snapshots[0] = take(&t);
-    if (m->has_layer)
-        fds.layer = take(&t);
-    if (m->has_workset)
-        fds.workset = take(&t);
-    int r = 0;
-    if (t.missing || t.next != s->msg.nfds)
-        r = err_set(e, EBADMSG, "%u descriptors came with the order, it takes %zu", s->msg.nfds,
-                    t.next);
-    s->pause_id = s->msg.id;
-    if (r == 0)
-        r = machine_prepare(s->vm, m, &fds, on_prepared, s, e);
-    if (r < 0)
-        s->pause_id = 0;
-    machine_fds_close(&fds);
-    return r < 0 ? r : 1;
-}
-
-static int workset(struct ctl_server *s, struct err *e)
-{
-    if (s->msg.nfds != 1)
-        return err_set(e, EBADMSG, "a working set order with %u descriptors", s->msg.nfds);
-    return machine_workset(s->vm, s->msg.fds[0], e);
-}
-
-static void on_paused(struct vm *vm, void *ctx)
+static void greet(struct ctl_server *s)
 {
     struct err e = ERR_INIT;
+    if (say_ready(s, &e) < 0)
+        log_err(LOG_WARN, &e, "control");
+}
+
+/* What s->later_id asked for is done. */
+static void on_done(struct vm *vm, void *ctx)
+{
     struct ctl_server *s = ctx;
     (void)vm;
-    if (s->pause_id) /* else who asked is gone */
-        answer(s, s->pause_id, 0, NULL);
-    s->pause_id = 0;
-    if (s->greet && say_ready(s, &e) < 0)
-        log_err(LOG_WARN, &e, "control");
+    if (s->later_id) /* else who asked is gone */
+        answer(s, s->later_id, 0, NULL);
+    s->later_id = 0;
+    if (s->greet)
+        greet(s);
     s->greet = false;
 }
 
-static int save(struct ctl_server *s, uint32_t id, struct err *e)
+/* ---- orders ---------------------------------------------------------------------------- */
+
+/* An order's work: 0: done, < 0: refused, ANSWERED: the answer was sent, or on_done() will.
+ * Body and number of descriptors are as its row in the table says. */
+#define ANSWERED 1
+
+/* The message's descriptors, in the order ctl.h gives. */
+static int take_fds(struct msg *msg, const struct ctl_machine *m, struct machine_fds *fds,
+                    struct err *e)
 {
-    const struct ctl_save *order = msg_body(&s->msg, sizeof *order);
+    bool boot = msg->type == CTL_BOOT, machine = msg->type != CTL_PREPARE;
+    bool image = !boot && !(machine && m->prepared), missing = false;
+    const struct {
+        bool there;
+        int *fd;
+    } list[] = {
+        {boot, &fds->kernel},
+        {boot, &fds->initrd},
+        {machine, &fds->console},
+        {image, &fds->snapshots[0]},
+        {machine && !boot && m->nmem_layers > 1, &fds->snapshots[1]},
+        {image && m->has_layer, &fds->layer},
+        {image && m->has_workset, &fds->workset},
+        {machine && m->has_net, &fds->tap},
+    };
+    size_t n = 0;
+    for (unsigned i = 0; i < ARRAY_LEN(list); i++) {
+        if (list[i].there)
+            missing |= (*list[i].fd = msg_take_fd(msg, n++)) < 0;
+    }
+    for (unsigned i = 0; machine && i < m->ndisks; i++) {
+        for (unsigned k = 0; k < m->disks[i].nlayers; k++)
+            missing |= (fds->layers[i][k] = msg_take_fd(msg, n++)) < 0;
+    }
+    if (missing || n != msg->nfds)
+        return err_set(e, EBADMSG, "%u descriptors came with the order, it takes %zu",
+                       msg->nfds, n);
+    return 0;
+}
+
+/* CTL_BOOT, CTL_RESTORE, CTL_PREPARE: an embryo gets its machine, or a part of it. */
+static int make_machine(struct ctl_server *s, const void *body, struct err *e)
+{
+    struct machine_hooks hooks = {.vsock_connect = vsock_connect, .ctx = s, .input_fd = -1};
+    const struct ctl_machine *m = body;
+    struct machine_fds fds;
+    if (s->vm->state != VM_EMBRYO || s->vm->ndevs)
+        return err_set(e, EBUSY, "this VMM has a machine already");
+    machine_fds_init(&fds);
+    int r = machine_check(m, e);
+    if (r == 0)
+        r = take_fds(&s->msg, m, &fds, e);
+    if (r == 0 && s->msg.type == CTL_PREPARE) {
+        s->later_id = s->msg.id;
+        r = machine_prepare(s->vm, m, &fds, on_done, s, e);
+        if (r == 0)
+            r = ANSWERED;
+        else
+            s->later_id = 0;
+    } else if (r == 0) {
+        r = s->msg.type == CTL_BOOT ? machine_boot(s->vm, m, &fds, &hooks, e)
+                                    : machine_restore(s->vm, m, &fds, &hooks, e);
+    }
+    machine_fds_close(&fds);
+    if (r < 0 && r != -EBUSY)
+        vm_end(s->vm, CTL_EXIT_ERROR, -1, "%s", e->msg);
+    return r;
+}
+
+static int pause_machine(struct ctl_server *s, const void *body, struct err *e)
+{
+    (void)body;
+    s->later_id = s->msg.id;
+    int r = vm_pause(s->vm, on_done, s, e);
+    if (r < 0)
+        s->later_id = 0;
+    return r < 0 ? r : ANSWERED;
+}
+
+static int resume(struct ctl_server *s, const void *body, struct err *e)
+{
+    (void)body;
+    return vm_resume(s->vm, e);
+}
+
+static int stop(struct ctl_server *s, const void *body, struct err *e)
+{
+    (void)body;
+    (void)e;
+    vm_end(s->vm, CTL_EXIT_STOPPED, -1, "stopped");
+    return 0;
+}
+
+static int stats(struct ctl_server *s, const void *body, struct err *e)
+{
+    struct ctl_stats all;
+    (void)body;
+    (void)e;
+    vm_stats(s->vm, &all);
+    send_msg(s, CTL_DONE, s->msg.id, &all, sizeof all);
+    return ANSWERED;
+}
+
+static int save(struct ctl_server *s, const void *body, struct err *e)
+{
+    const struct ctl_save *order = body;
     struct ctl_saved saved;
-    bool layer = order && order->flags & CTL_SAVE_LAYER;
-    if (!order || s->msg.nfds != (layer ? 2 : 1))
-        return err_set(e, EBADMSG, "a save order with %u bytes and %u descriptors", s->msg.len,
-                       s->msg.nfds);
+    bool layer = order->flags & CTL_SAVE_LAYER;
+    if (s->msg.nfds != (layer ? 2 : 1))
+        return err_set(e, EBADMSG, "a save order with %u descriptors", s->msg.nfds);
     int r = machine_save(s->vm, s->msg.fds[0], order->flags & CTL_SAVE_FULL,
                          layer ? s->msg.fds[1] : -1, &saved, e);
-    if (r == 0)
-        send_msg(s, CTL_DONE, id, &saved, sizeof saved);
-    return r < 0 ? r : 1;
+    if (r < 0)
+        return r;
+    send_msg(s, CTL_DONE, s->msg.id, &saved, sizeof saved);
+    return ANSWERED;
 }
 
-static int save_layer(struct ctl_server *s, struct err *e)
+static int save_layer(struct ctl_server *s, const void *body, struct err *e)
 {
-    const struct ctl_layer *l = msg_body(&s->msg, sizeof *l);
-    if (!l || s->msg.nfds != 1)
-        return err_set(e, EBADMSG, "a layer order with %u bytes and %u descriptors", s->msg.len,
-                       s->msg.nfds);
-    return machine_save_layer(s->vm, s->msg.fds[0], l, e);
+    return machine_save_layer(s->vm, s->msg.fds[0], body, e);
 }
 
-static int vsock_open(struct ctl_server *s, struct err *e)
+static int workset(struct ctl_server *s, const void *body, struct err *e)
 {
-    const struct ctl_vsock *v = msg_body(&s->msg, sizeof *v);
-    if (!v || s->msg.nfds != 1)
-        return err_set(e, EBADMSG, "a connect order with %u bytes and %u descriptors",
-                       s->msg.len, s->msg.nfds);
+    (void)body;
+    return machine_workset(s->vm, s->msg.fds[0], e);
+}
+
+static int vsock_open(struct ctl_server *s, const void *body, struct err *e)
+{
+    const struct ctl_vsock *v = body;
     if (!s->vm->vsock)
         return err_set(e, ENODEV, "the machine has no vsock");
     return virtio_vsock_open(s->vm->vsock, v->port, msg_take_fd(&s->msg, 0), e);
 }
 
-static int balloon(struct ctl_server *s, struct err *e)
+static int balloon(struct ctl_server *s, const void *body, struct err *e)
 {
-    const struct ctl_balloon *b = msg_body(&s->msg, sizeof *b);
-    if (!b)
-        return err_set(e, EBADMSG, "a balloon order with %u bytes", s->msg.len);
+    const struct ctl_balloon *b = body;
     if (!s->vm->balloon)
         return err_set(e, ENODEV, "the machine has no balloon");
     return virtio_balloon_set_target(s->vm->balloon, b->target_bytes, e);
 }
 
-static int disk_layers(struct ctl_server *s, struct err *e)
+static int disk_layers(struct ctl_server *s, const void *body, struct err *e)
 {
-    const struct ctl_disk_order *o = msg_body(&s->msg, sizeof *o);
+    const struct ctl_disk_order *o = body;
     int fds[CTL_LAYERS_MAX];
-    if (!o || o->nlayers < 1 || o->nlayers > CTL_LAYERS_MAX || s->msg.nfds != o->nlayers)
-        return err_set(e, EBADMSG, "a layers order with %u bytes and %u descriptors",
-                       s->msg.len, s->msg.nfds);
+    if (s->msg.nfds != o->nlayers)
+        return err_set(e, EBADMSG, "%u layers and %u descriptors", o->nlayers, s->msg.nfds);
     if (s->vm->state != VM_PAUSED)
         return err_set(e, EBUSY, "only a paused machine can get other disk layers");
     if (o->disk >= CTL_DISKS_MAX || !s->vm->disks[o->disk])
@@ -301,72 +311,62 @@ static int disk_layers(struct ctl_server *s, struct err *e)
     return virtio_blk_layers(s->vm->disks[o->disk], fds, o->nlayers, e);
 }
 
-/* 0: answer CTL_DONE now; 1: answered, or will be; < 0: CTL_FAIL. */
 #ifdef DORMOUSE_DEBUG
 static void tried(void *ctx, const struct ctl_debug_done *result)
 {
     struct ctl_server *s = ctx;
     send_msg(s, CTL_DONE, s->debug_id, result, sizeof *result);
 }
+
+static int try_verb(struct ctl_server *s, const void *body, struct err *e)
+{
+    s->debug_id = s->msg.id;
+    int r = debug_try(s->vm, body, tried, s, e);
+    return r < 0 ? r : ANSWERED;
+}
 #endif
+
+static const struct order {
+    uint32_t type;
+    int (*run)(struct ctl_server *s, const void *body, struct err *e);
+    uint32_t len, min_fds, max_fds;
+} orders[] = {
+    {CTL_BOOT, make_machine, sizeof(struct ctl_machine), 0, MSG_FDS_MAX},
+    {CTL_RESTORE, make_machine, sizeof(struct ctl_machine), 0, MSG_FDS_MAX},
+    {CTL_PREPARE, make_machine, sizeof(struct ctl_machine), 0, MSG_FDS_MAX},
+    {CTL_PAUSE, pause_machine, 0, 0, 0},
+    {CTL_RESUME, resume, 0, 0, 0},
+    {CTL_STOP, stop, 0, 0, 0},
+    {CTL_STATS, stats, 0, 0, 0},
+    {CTL_SAVE, save, sizeof(struct ctl_save), 1, 2},
+    {CTL_LAYER, save_layer, sizeof(struct ctl_layer), 1, 1},
+    {CTL_WORKSET, workset, 0, 1, 1},
+    {CTL_VSOCK_OPEN, vsock_open, sizeof(struct ctl_vsock), 1, 1},
+    {CTL_BALLOON, balloon, sizeof(struct ctl_balloon), 0, 0},
+    {CTL_DISK, disk_layers, sizeof(struct ctl_disk_order), 1, CTL_LAYERS_MAX},
+#ifdef DORMOUSE_DEBUG
+    {CTL_DEBUG, try_verb, sizeof(struct ctl_debug), 0, 0},
+#endif
+};
 
 static int handle(struct ctl_server *s, struct err *e)
 {
-    struct vm *vm = s->vm;
-    uint32_t id = s->msg.id;
-    struct ctl_stats stats;
-    int r;
-    switch (s->msg.type) {
-    case CTL_BOOT:
-    case CTL_RESTORE:
-        r = start_machine(s, s->msg.type == CTL_BOOT, e);
-        if (r < 0 && r != -EBUSY)
-            vm_end(vm, CTL_EXIT_ERROR, -1, "%s", e->msg);
-        return r;
-    case CTL_PREPARE:
-        r = prepare(s, e);
-        if (r < 0 && r != -EBUSY)
-            vm_end(vm, CTL_EXIT_ERROR, -1, "%s", e->msg);
-        return r;
-    case CTL_WORKSET:
-        return workset(s, e);
-    case CTL_PAUSE:
-        s->pause_id = id;
-        r = vm_pause(vm, on_paused, s, e);
-        if (r < 0)
-            s->pause_id = 0;
-        return r < 0 ? r : 1;
-    case CTL_RESUME:
-        return vm_resume(vm, e);
-    case CTL_SAVE:
-        return save(s, id, e);
-    case CTL_LAYER:
-        return save_layer(s, e);
-    case CTL_STOP:
-        vm_end(vm, CTL_EXIT_STOPPED, -1, "stopped");
-        return 0;
-    case CTL_STATS:
-        vm_stats(vm, &stats);
-        send_msg(s, CTL_DONE, id, &stats, sizeof stats);
-        return 1;
-    case CTL_VSOCK_OPEN:
-        return vsock_open(s, e);
-    case CTL_BALLOON:
-        return balloon(s, e);
-    case CTL_DISK:
-        return disk_layers(s, e);
-#ifdef DORMOUSE_DEBUG
-    case CTL_DEBUG:
-        s->debug_id = id;
-        if (!msg_body(&s->msg, sizeof(struct ctl_debug)))
-            return err_set(e, EBADMSG, "a debug order of %u bytes", s->msg.len);
-        r = debug_try(vm, msg_body(&s->msg, sizeof(struct ctl_debug)), tried, s, e);
-        return r < 0 ? r : 1;
-#endif
-    default:
-        return err_set(e, ENOTSUP, "control message %u is not supported", s->msg.type);
+    const struct msg *m = &s->msg;
+    for (unsigned i = 0; i < ARRAY_LEN(orders); i++) {
+        const struct order *o = &orders[i];
+        if (o->type != m->type)
+            continue;
+        if (m->len != o->len || m->nfds < o->min_fds || m->nfds > o->max_fds)
+            return err_set(e, EBADMSG,
+                           "order %u with %u bytes and %u descriptors; it has %u bytes and "
+                           "%u to %u descriptors",
+                           m->type, m->len, m->nfds, o->len, o->min_fds, o->max_fds);
+        return o->run(s, m->body, e);
     }
+    return err_set(e, ENOTSUP, "control message %u is not supported", m->type);
 }
+
+/* ---- the socket ------------------------------------------------------------------------ */
 
 static void listen_on(struct ctl_server *s)
 {
@@ -401,25 +401,13 @@ static void writable(struct ring_op *op, int res)
         listen_on(s);
 }
 
-static int say_ready(struct ctl_server *s, struct err *e)
-{
-    const struct vm *vm = s->vm;
-    struct ctl_ready ready = {.version = CTL_VERSION,
-                              .vcpus = vm->nvcpus,
-                              .gic = vm->gic,
-                              .state = vm->state == VM_EMBRYO    ? CTL_EMBRYO
-                                       : vm->state == VM_RUNNING ? CTL_RUNNING
-                                                                 : CTL_PAUSED};
-    return msg_send(s->sock, CTL_READY, 0, &ready, sizeof ready, NULL, 0, e);
-}
-
 /* Nothing of the last connection may be answered on the next. */
 static void closed(struct ctl_server *s)
 {
     close(s->sock);
     s->sock = -1;
     s->nlate = 0;
-    s->pause_id = 0;
+    s->later_id = 0;
     s->greet = false;
     if (s->ended || s->vm->state == VM_EMBRYO) {
         ring_stop(s->vm->ring);
@@ -444,7 +432,6 @@ static void left_alone(struct ring_op *op, int res)
 static void knocked(struct ring_op *op, int res)
 {
     struct ctl_server *s = container_of(op, struct ctl_server, knock);
-    struct err e = ERR_INIT;
     (void)res; /* accepting tells what is wrong */
     if (s->sock < 0)
         s->sock = accept4(s->listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
@@ -454,8 +441,8 @@ static void knocked(struct ring_op *op, int res)
     }
     ring_cancel(s->vm->ring, &s->alone);
     s->greet = s->vm->state == VM_PAUSING; /* which of the two it is shows in a moment */
-    if (!s->greet && say_ready(s, &e) < 0)
-        log_err(LOG_WARN, &e, "control");
+    if (!s->greet)
+        greet(s);
     listen_on(s); /* tells also when it is closed again */
 }
 

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * What a device is to the machine. A device is one file that fills a
- * `struct dev_ops`; dev_table.c lists them all. The device tree, reset, save
- * and restore are loops over the configured devices. Every op may be NULL; a
- * device without `quiesce` is always quiet. Devices live as long as the process
+ * `struct dev_ops`; machine.c lists them all. Registers, the device tree,
+ * save and restore are loops over the configured devices. Every op may be NULL;
+ * a device without `quiesce` is always quiet. Devices live as long as the process
  * (a failed order ends it, too): only tests free them.
  *
- * Threads: `read/write` of the bus run on vCPU threads; everything that
- * touches queues runs in the I/O thread. A device guards what both touch with
- * its own mutex.
+ * Threads: `read` and `write` run on vCPU threads; everything that touches
+ * queues runs in the I/O thread. A device guards what both touch with its own
+ * mutex. The bus is filled before the first guest instruction and constant
+ * afterwards, so it has no lock.
  */
 #ifndef DORMOUSE_DEV_H
 #define DORMOUSE_DEV_H
@@ -19,34 +20,25 @@
 
 #include "base/err.h"
 #include "base/ring.h"
-#include "bus.h"
 #include "mem.h"
 
 struct dstate_writer; /* snapshot/devstate.h */
 struct dstate_reader;
 struct ctl_stats; /* ctl.h */
-
-/* An interrupt line: an irqfd on an edge-triggered SPI. */
-struct irq {
-    int fd; /* the VM (a test: an eventfd) */
-    unsigned spi;
-};
-
-/* What a device gets from the machine at its making. */
-struct dev_env {
-    const struct guest_mem *mem;
-    struct bus *bus;
-    struct ring *ring;
-    int vm_fd; /* for irqfd and ioeventfd, through irq.h only */
-};
-
 struct dev;
+
 struct dev_ops {
     const char *name; /* e.g. "virtio-blk"; also names it in the state file */
     uint32_t tag;     /* device-state tag, unique per device kind */
-    /* Adds its node to the device tree (libfdt sequential write, inside "/"); most
-     * devices need no more than fdt_dev_node() of arm64_fdt.h. */
-    int (*fdt)(struct dev *d, void *fdt, struct err *e);
+    /* Its node in the device tree: node@base with one reg and one edge-triggered interrupt.
+     * `compatible` may hold several strings: DEV_NODE("pl011", "arm,pl011\0arm,primecell"). */
+    const char *node, *compatible;
+    size_t compatible_len;
+    bool clock; /* ARM's own peripherals want one */
+    /* Its registers, on a vCPU thread; off < len of the device; size is 1, 2, 4 or 8, and
+     * off+size does not cross the end. No write: read-only; no read: not on the bus. */
+    uint64_t (*read)(struct dev *d, uint64_t off, unsigned size);
+    void (*write)(struct dev *d, uint64_t off, unsigned size, uint64_t val);
     /* Start doing I/O (after boot set-up or after load). I/O thread. */
     int (*start)(struct dev *d, struct err *e);
     /* Stop taking new requests and call dev_quiesced(d) once nothing is in flight.
@@ -67,15 +59,43 @@ struct dev_ops {
     void (*stats)(const struct dev *d, struct ctl_stats *s);
     void (*free)(struct dev *d);
 };
+#define DEV_NODE(n, strings) \
+    .node = (n), .compatible = (strings), .compatible_len = sizeof(strings)
+
+#define BUS_DEVS_MAX 32u
+
+/* The devices that have registers, by address. Accesses outside of all read as zero and are
+ * counted. */
+struct bus {
+    struct dev *devs[BUS_DEVS_MAX];
+    unsigned n;
+    _Atomic uint64_t misses;
+};
+
+/* What a device gets from the machine at its making. */
+struct dev_env {
+    const struct guest_mem *mem;
+    struct bus *bus;
+    struct ring *ring;
+    int vm_fd; /* for irq.c only */
+};
+
+#define DEV_NO_SPI UINT32_MAX
 
 struct dev {
     const struct dev_ops *ops;
-    unsigned instance; /* counts devices of the same kind */
     struct dev_env env;
-    bool quiet; /* set by dev_quiesced */
+    uint64_t base, len; /* its registers */
+    uint32_t spi;       /* its interrupt, or DEV_NO_SPI */
+    unsigned instance;  /* counts devices of the same kind */
+    bool quiet;         /* set by dev_quiesced */
     void (*on_quiet)(void *ctx);
     void *on_quiet_ctx;
 };
+
+/* Fills in the members above, the rest is zero, and puts the registers on the bus. */
+int dev_init(struct dev *d, const struct dev_ops *ops, const struct dev_env *env, uint64_t base,
+             uint64_t len, uint32_t spi, struct err *e);
 
 static inline void dev_quiesced(struct dev *d)
 {
@@ -83,5 +103,15 @@ static inline void dev_quiesced(struct dev *d)
     if (d->on_quiet)
         d->on_quiet(d->on_quiet_ctx);
 }
+
+uint64_t bus_read(struct bus *b, uint64_t gpa, unsigned size);
+void bus_write(struct bus *b, uint64_t gpa, unsigned size, uint64_t val);
+
+/* irq.c. Raises the device's interrupt, an edge. Any thread. Pending before this returns: a
+ * vCPU that is entered next takes it first. */
+void dev_interrupt(const struct dev *d);
+/* An eventfd that KVM signals when the guest writes `val` (32 bit) to gpa, without
+ * an exit to user space (KVM_IOEVENTFD with datamatch). */
+int doorbell_open(int vm_fd, uint64_t gpa, uint32_t val, int *ret_fd, struct err *e);
 
 #endif

@@ -4,8 +4,6 @@
  * Transmission is instant, so the transmit FIFO is always empty. What the guest
  * prints goes to a bounded log (base/linelog.h).
  */
-#include "dev_uart.h"
-
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
@@ -15,13 +13,14 @@
 
 #include "../snapshot/devstate.h"
 #include "../snapshot/snapstate.h"
-#include "arm64_fdt.h"
 #include "base/linelog.h"
 #include "base/mem.h"
-#include "debug/trace.h"
-#include "irq.h"
+#include "devices.h"
 
 #define RX_BYTES 64u
+#ifndef CONSOLE_LIMIT /* a test of the limit sets a small one */
+#define CONSOLE_LIMIT (1ull << 20)
+#endif
 
 enum {
     REG_DR = 0x00,
@@ -48,7 +47,6 @@ enum {
 struct uart {
     struct dev dev;
     int input_fd;
-    struct irq irq;
     struct ring_op input;
     pthread_mutex_t lock;
     uint32_t imsc, ris, cr, lcr_h, ifls;
@@ -76,7 +74,7 @@ static void update_irq(struct uart *u, bool again)
 {
     bool level = (u->ris & u->imsc) != 0;
     if (level && (!u->raised || again))
-        irq_raise(&u->irq);
+        dev_interrupt(&u->dev);
     u->raised = level;
 }
 
@@ -98,8 +96,8 @@ static uint32_t read_data(struct uart *u)
 static uint32_t read_reg(struct uart *u, uint64_t off)
 {
     static const uint8_t id[8] = {0x11, 0x10, 0x14, 0x00, 0x0d, 0xf0, 0x05, 0xb1};
-    if (off >= REG_ID && off < REG_ID + 32)
-        return id[(off - REG_ID) / 4];
+    if (off >= REG_ID)
+        return id[(off - REG_ID) / 4 % ARRAY_LEN(id)];
     switch (off) {
     case REG_DR:
         return read_data(u);
@@ -164,30 +162,23 @@ static void write_reg(struct uart *u, uint64_t off, uint32_t v)
     }
 }
 
-static uint64_t uart_read(void *ctx, uint64_t off, unsigned len)
+static uint64_t uart_read(struct dev *d, uint64_t off, unsigned size)
 {
-    struct uart *u = ctx;
-    (void)len;
+    struct uart *u = uart_of(d);
+    (void)size;
     pthread_mutex_lock(&u->lock);
     uint32_t v = read_reg(u, off);
     pthread_mutex_unlock(&u->lock);
     return v;
 }
 
-static void uart_write(void *ctx, uint64_t off, unsigned len, uint64_t val)
+static void uart_write(struct dev *d, uint64_t off, unsigned size, uint64_t val)
 {
-    struct uart *u = ctx;
-    (void)len;
+    struct uart *u = uart_of(d);
+    (void)size;
     pthread_mutex_lock(&u->lock);
     write_reg(u, off, (uint32_t)val);
     pthread_mutex_unlock(&u->lock);
-}
-
-static int uart_fdt(struct dev *d, void *fdt, struct err *e)
-{
-    static const char compatible[] = "arm,pl011\0arm,primecell";
-    (void)d;
-    return fdt_primecell(fdt, "pl011", compatible, sizeof compatible, MAP_UART, SPI_UART, e);
 }
 
 static void wait_input(struct uart *u)
@@ -264,41 +255,36 @@ void dev_uart_tail(struct dev *d, char *ret, size_t size)
     pthread_mutex_unlock(&u->lock);
 }
 
-static const struct dev_ops uart_ops = {
+static const struct dev_ops ops = {
     .name = "pl011",
     .tag = SNAP_TAG_UART,
-    .fdt = uart_fdt,
+    DEV_NODE("pl011", "arm,pl011\0arm,primecell"),
+    .clock = true,
+    .read = uart_read,
+    .write = uart_write,
     .start = uart_start,
     .kicked = uart_kicked,
     .save = uart_save,
     .load = uart_load,
 };
 
-int dev_uart_new(struct dev **ret, const struct dev_env *env, const struct uart_config *c,
-                 struct err *e)
+int dev_uart_new(struct dev **ret, struct dev_order *o, struct err *e)
 {
-    static const struct bus_ops bus_ops = {.read = uart_read, .write = uart_write};
+    const struct machine_hooks *h = o->hooks;
     struct uart *u = calloc(1, sizeof *u);
     if (!u)
         return err_sys(e, ENOMEM, "make the console");
-    u->dev.ops = &uart_ops;
-    u->dev.env = *env;
-    u->input_fd = c->input_fd;
-    u->log = (struct linelog){.fd = c->log_fd,
-                              .limit = c->log_limit,
-                              .direct = c->interactive,
-                              .watch = c->watch,
-                              .seen = c->seen,
-                              .seen_ctx = c->seen_ctx};
+    u->input_fd = h->input_fd;
+    u->log = (struct linelog){.fd = take_fd(&o->fds->console),
+                              .limit = h->interactive ? 0 : CONSOLE_LIMIT,
+                              .direct = h->interactive,
+                              .watch = h->watch,
+                              .seen = h->seen,
+                              .seen_ctx = h->ctx};
     u->cr = 0x300;
     u->ifls = 0x12;
-    u->irq.fd = -1;
     u->input.done = input_done;
     pthread_mutex_init(&u->lock, NULL);
-    trace_device(uart_ops.name, MAP_UART, 0x1000, SPI_UART);
-    int r = irq_open(&u->irq, env->vm_fd, SPI_UART, e);
-    if (r == 0)
-        r = bus_map(env->bus, MAP_UART, 0x1000, &bus_ops, u, e);
     *ret = &u->dev;
-    return r < 0 ? err_wrap(e, "console") : 0;
+    return dev_init(&u->dev, &ops, &o->env, MAP_UART, MAP_DEV_LEN, SPI_UART, e);
 }

@@ -3,7 +3,16 @@
 #ifndef DORMOUSE_MACHINE_H
 #define DORMOUSE_MACHINE_H
 
-#include "dev_table.h"
+#include "devices.h"
+#include "vm.h"
+
+void machine_fds_init(struct machine_fds *fds); /* all -1 */
+void machine_fds_close(struct machine_fds *fds);
+/* A configuration from a message or the command line: counts and sizes in bounds? */
+int machine_check(const struct ctl_machine *m, struct err *e);
+/* Guest memory is mapped. Takes the descriptors that devices keep out of `fds`. */
+int machine_devs(struct vm *vm, const struct ctl_machine *m, struct machine_fds *fds,
+                 const struct machine_hooks *hooks, struct err *e);
 
 /* Both take what they keep out of `fds`. The embryo is of no more use when they fail. */
 int machine_boot(struct vm *vm, const struct ctl_machine *m, struct machine_fds *fds,

@@ -29,6 +29,7 @@
 #define MAP_GICR        0x080a0000ull /* GICv3 redistributors, 128 KiB a vCPU */
 #define MAP_UART        0x09000000ull
 #define MAP_RTC         0x09010000ull
+#define MAP_DEV_LEN     0x1000ull     /* of these two */
 #define MAP_VIRTIO      0x0a000000ull /* + slot * MAP_VIRTIO_STEP */
 #define MAP_VIRTIO_STEP 0x1000ull
 

@@ -23,19 +23,19 @@
 #include "base/mem.h"
 #include "kvm.h"
 
-static const uint32_t vcpu_ioctls[] = {
-    KVM_RUN, KVM_IRQ_LINE, KVM_SET_VCPU_EVENTS, /* an access that nobody can emulate */
-};
-static const struct filter_rule vcpu_rules[] = {
-    CALL(ioctl, "KVM_RUN", .arg = 1, .values = vcpu_ioctls, .nvalues = ARRAY_LEN(vcpu_ioctls)),
-    CALL(futex, "locks of the machine and of devices"),
-    CALL(write, "eventfds (kicks) and the console"),
-    CALL(rt_sigreturn, "end of a kick"),
-    CALL(clock_gettime, "the clock device, where the vDSO cannot"),
-    CALL(exit_group, "end after a refused call"),
-};
+/* The last is for an access that nobody can emulate. */
+#define VCPU_IOCTLS KVM_RUN, KVM_IRQ_LINE, KVM_SET_VCPU_EVENTS
+/* Made before the first guest instruction, and by nobody afterwards. (Only vCPUs run.) */
+#define SETUP_IOCTLS                                                                      \
+    KVM_CREATE_VM, KVM_CREATE_VCPU, KVM_GET_VCPU_MMAP_SIZE, KVM_ARM_PREFERRED_TARGET,     \
+        KVM_ARM_VCPU_INIT, KVM_ARM_VCPU_FINALIZE, KVM_CREATE_DEVICE, KVM_CHECK_EXTENSION, \
+        KVM_ENABLE_CAP, KVM_GET_REG_LIST, KVM_RUN
 
-static const uint32_t io_ioctls[] = {
+static const uint32_t vcpu_ioctls[] = {VCPU_IOCTLS};
+static const uint32_t setup_ioctls[] = {SETUP_IOCTLS};
+/* Of all threads, the most frequent first. */
+static const uint32_t all_ioctls[] = {
+    VCPU_IOCTLS,
     KVM_SET_ONE_REG,
     KVM_SET_DEVICE_ATTR,
     KVM_GET_ONE_REG,
@@ -43,21 +43,30 @@ static const uint32_t io_ioctls[] = {
     KVM_GET_MP_STATE,
     KVM_SET_MP_STATE,
     KVM_GET_VCPU_EVENTS,
-    KVM_SET_VCPU_EVENTS,
     KVM_SET_USER_MEMORY_REGION,
     KVM_IOEVENTFD,
-    KVM_IRQ_LINE,
     (uint32_t)PAGEMAP_SCAN,
     (uint32_t)TUNSETOFFLOAD,
     (uint32_t)TUNSETVNETHDRSZ,
 #ifdef DORMOUSE_DEBUG
     KVM_SET_GUEST_DEBUG,
 #endif
+    SETUP_IOCTLS,
 };
+#define IOCTLS(list) .arg = 1, .values = (list), .nvalues = ARRAY_LEN(list)
+
+static const struct filter_rule vcpu_rules[] = {
+    CALL(ioctl, "KVM_RUN", IOCTLS(vcpu_ioctls)),
+    CALL(futex, "locks of the machine and of devices"),
+    CALL(write, "eventfds (kicks) and the console"),
+    CALL(rt_sigreturn, "end of a kick"),
+    CALL(clock_gettime, "the clock device, where the vDSO cannot"),
+    CALL(exit_group, "end after a refused call"),
+};
+
 static const struct filter_rule io_rules[] = {
     CALL(io_uring_enter, "the loop"),
-    CALL(ioctl, "KVM, pagemap, tap", .arg = 1, .values = io_ioctls,
-         .nvalues = ARRAY_LEN(io_ioctls)),
+    CALL(ioctl, "KVM, pagemap, tap", IOCTLS(all_ioctls)),
     CALL(read, "eventfds, console input"),
     CALL(write, "eventfds, console, log"),
     CALL(readv, "tap into guest memory"),
@@ -89,23 +98,8 @@ static const struct filter_rule io_rules[] = {
     CALL(exit_group, "the end"),
 };
 
-/* Made before the first guest instruction, and by nobody afterwards. */
-static const uint32_t setup_ioctls[] = {
-    KVM_CREATE_VM,
-    KVM_CREATE_VCPU,
-    KVM_GET_VCPU_MMAP_SIZE,
-    KVM_ARM_PREFERRED_TARGET,
-    KVM_ARM_VCPU_INIT,
-    KVM_ARM_VCPU_FINALIZE,
-    KVM_CREATE_DEVICE,
-    KVM_CHECK_EXTENSION,
-    KVM_ENABLE_CAP,
-    KVM_GET_REG_LIST,
-    KVM_RUN, /* the I/O thread's list lacks it */
-};
 static const struct filter_rule setup_rules[] = {
-    CALL(ioctl, "the parts of a machine", .arg = 1, .values = setup_ioctls,
-         .nvalues = ARRAY_LEN(setup_ioctls)),
+    CALL(ioctl, "the parts of a machine", IOCTLS(setup_ioctls)),
     CALL(clone3, "a nursery's children"),
     CALL(clone, "vCPU threads"),
     CALL(mprotect, "guard pages of their stacks"),
@@ -127,25 +121,13 @@ unsigned seccomp_count(enum seccomp_kind kind)
     return kind == SECCOMP_VCPU ? ARRAY_LEN(vcpu_rules) : ARRAY_LEN(io_rules);
 }
 
-/* All of the tables: the vCPUs' calls are among those of the I/O thread. */
+/* Both tables: the vCPUs' calls are among those of the I/O thread, and its rule for ioctl has
+ * those of all. */
 static int enter_all(struct err *e)
 {
-    /* The most frequent first. */
-    uint32_t ioctls[ARRAY_LEN(vcpu_ioctls) + ARRAY_LEN(io_ioctls) + ARRAY_LEN(setup_ioctls)];
     struct filter_rule all[ARRAY_LEN(io_rules) + ARRAY_LEN(setup_rules) - 1];
-    memcpy(ioctls, vcpu_ioctls, sizeof vcpu_ioctls);
-    memcpy(ioctls + ARRAY_LEN(vcpu_ioctls), io_ioctls, sizeof io_ioctls);
-    memcpy(ioctls + ARRAY_LEN(vcpu_ioctls) + ARRAY_LEN(io_ioctls), setup_ioctls,
-           sizeof setup_ioctls);
     memcpy(all, io_rules, sizeof io_rules);
-    memcpy(all + ARRAY_LEN(io_rules), setup_rules + 1,
-           sizeof setup_rules - sizeof *setup_rules);
-    for (unsigned i = 0; i < ARRAY_LEN(io_rules); i++) {
-        if (all[i].nr == SYS_ioctl) {
-            all[i].values = ioctls;
-            all[i].nvalues = ARRAY_LEN(ioctls);
-        }
-    }
+    memcpy(all + ARRAY_LEN(io_rules), setup_rules + 1, sizeof all - sizeof io_rules);
     return filter_enter(all, ARRAY_LEN(all), e);
 }
 

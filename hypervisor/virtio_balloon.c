@@ -5,14 +5,11 @@
  * undefined for the guest (page poisoning is not offered), so they do not
  * count as dirty either. Page numbers outside RAM are a driver error.
  */
-#include "virtio_balloon.h"
-
 #include <errno.h>
 #include <unistd.h>
 
 #include "../snapshot/devstate.h"
 #include "base/mem.h"
-#include "ctl.h"
 #include "virtio_mmio.h"
 
 enum { INFLATE, DEFLATE, REPORT /* 2: the queues between belong to features not offered */ };
@@ -95,10 +92,8 @@ static void queue(struct virtio *v, unsigned q)
         virtq_push(&v->vq[q], c.head, 0);
         /* Every page may be a system call of its own. */
         n += c.out_len / 512;
-        if (n >= BATCH) {
-            virtio_later(v);
+        if (virtio_enough(v, n, BATCH))
             break;
-        }
     }
     virtio_signal(v, q);
 }
@@ -168,8 +163,7 @@ static const struct virtio_ops ops = {
     .load = load,
 };
 
-int virtio_balloon_new(struct dev **ret, const struct dev_env *env, unsigned slot,
-                       struct err *e)
+int virtio_balloon_new(struct dev **ret, struct dev_order *o, struct err *e)
 {
     long page = sysconf(_SC_PAGESIZE);
     struct balloon *b = calloc(1, sizeof *b);
@@ -179,6 +173,6 @@ int virtio_balloon_new(struct dev **ret, const struct dev_env *env, unsigned slo
     }
     b->host_page = (uint64_t)page;
     b->v.config_len = 8;
-    return virtio_init(&b->v, &ops, env, slot,
-                       VIRTIO_F(F_DEFLATE_ON_OOM) | VIRTIO_F(F_REPORTING), ret, e);
+    return virtio_init(&b->v, &ops, o, VIRTIO_F(F_DEFLATE_ON_OOM) | VIRTIO_F(F_REPORTING), ret,
+                       e);
 }

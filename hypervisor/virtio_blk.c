@@ -4,8 +4,6 @@
  * has to wait for a rate limit or for another write. The rest is
  * snapshot/disk.c. I/O thread only.
  */
-#include "virtio_blk.h"
-
 #include <errno.h>
 #include <string.h>
 
@@ -60,7 +58,7 @@ struct blk {
     struct virtio v;
     struct disk disk;
     char serial[SERIAL];
-    struct bucket bytes, ops;
+    struct limit limit;
     struct blk_req *free;
     unsigned fresh;          /* reqs[fresh..] have never been used: untouched memory */
     struct blk_req *stalled; /* popped, waits for its turn; nothing is popped after it */
@@ -105,8 +103,7 @@ static bool begin(struct blk_req *r)
     uint64_t len = r->d.end - r->d.pos;
     if (r->type != T_GET_ID && !disk_may_begin(&b->disk, &r->d))
         return false;
-    bucket_take(&b->ops, 1);
-    bucket_take(&b->bytes, r->type <= T_OUT ? len : 0);
+    limit_take(&b->limit, r->type <= T_OUT ? len : 0);
     virtio_get(&b->v);
     if (r->type == T_IN) {
         b->read_bytes += len;
@@ -209,16 +206,9 @@ static bool take_request(struct blk *b, struct blk_req **ret)
     return true;
 }
 
-/* 0 or how long the rate limits ask to wait. */
-static uint64_t limits_wait(struct blk *b)
-{
-    uint64_t a = bucket_wait(&b->ops), c = bucket_wait(&b->bytes);
-    return MAX(a, c);
-}
-
 static bool try_begin(struct blk *b, struct blk_req *r)
 {
-    uint64_t ns = limits_wait(b);
+    uint64_t ns = limit_wait(&b->limit);
     if (ns == 0 && begin(r))
         return true;
     b->stalled = r;
@@ -231,7 +221,7 @@ static void process(struct blk *b)
 {
     struct blk_req *r = b->stalled;
     unsigned n = 0;
-    if (b->v.later.armed || !virtio_begin(&b->v, 0))
+    if (!virtio_begin(&b->v, 0))
         return;
     b->stalled = NULL;
     if (r && !try_begin(b, r))
@@ -240,10 +230,8 @@ static void process(struct blk *b)
     while (take_request(b, &r)) {
         if (r && !try_begin(b, r))
             return;
-        if (++n == BATCH) {
-            virtio_later(&b->v);
+        if (virtio_enough(&b->v, ++n, BATCH))
             return;
-        }
     }
 }
 
@@ -321,13 +309,17 @@ static void fill_config(struct blk *b)
     b->v.config_len = CONFIG_SIZE;
 }
 
-int virtio_blk_new(struct dev **ret, const struct dev_env *env, unsigned slot,
-                   const struct virtio_blk_config *c, struct err *e)
+int virtio_blk_new(struct dev **ret, struct dev_order *o, struct err *e)
 {
+    const struct ctl_disk *c = &o->m->disks[o->index];
+    bool readonly = c->flags & CTL_DISK_READONLY;
     struct disk_layers layers;
-    int r = disk_layers_open(&layers, c->fds, c->nlayers, c->size, c->readonly, e);
+    int fds[CTL_LAYERS_MAX];
+    for (unsigned i = 0; i < c->nlayers; i++)
+        fds[i] = take_fd(&o->fds->layers[o->index][i]);
+    int r = disk_layers_open(&layers, fds, c->nlayers, c->size, readonly, e);
     if (r < 0)
-        return r;
+        return err_wrap(e, "disk %u", o->index);
     struct blk *b = calloc(1, sizeof *b);
     if (!b) {
         disk_layers_close(&layers);
@@ -335,9 +327,8 @@ int virtio_blk_new(struct dev **ret, const struct dev_env *env, unsigned slot,
     }
     b->disk.layers = layers;
     memcpy(b->serial, c->serial, SERIAL);
-    bucket_init(&b->bytes, c->limit_bytes);
-    bucket_init(&b->ops, c->limit_ops);
-    b->disk.ring = env->ring;
+    limit_init(&b->limit, c->limit_bytes, c->limit_ops);
+    b->disk.ring = o->env.ring;
     b->disk.done = disk_done;
     b->disk.progress = disk_progress;
     b->disk.settled = disk_settled;
@@ -345,8 +336,8 @@ int virtio_blk_new(struct dev **ret, const struct dev_env *env, unsigned slot,
     fill_config(b);
     uint64_t f =
         VIRTIO_F(F_SEG_MAX) | VIRTIO_F(F_BLK_SIZE) | VIRTIO_F(F_TOPOLOGY) | VIRTIO_F(F_FLUSH);
-    f |= c->readonly ? VIRTIO_F(F_RO) : VIRTIO_F(F_DISCARD) | VIRTIO_F(F_WRITE_ZEROES);
-    return virtio_init(&b->v, &ops, env, slot, f, ret, e);
+    f |= readonly ? VIRTIO_F(F_RO) : VIRTIO_F(F_DISCARD) | VIRTIO_F(F_WRITE_ZEROES);
+    return virtio_init(&b->v, &ops, o, f, ret, e);
 }
 
 int virtio_blk_layers(struct dev *d, const int *fds, unsigned nfds, struct err *e)

@@ -10,10 +10,9 @@
 #include <unistd.h>
 
 #include "../snapshot/devstate.h"
-#include "arm64_fdt.h"
 #include "base/mem.h"
 #include "debug/trace.h"
-#include "virtio_regs.h"
+#include "virtio_mmio.h"
 
 enum { /* device-state fields */
        DS_STATUS = 1,
@@ -23,9 +22,8 @@ enum { /* device-state fields */
        DS_DEVICE_SEL,
        DS_DRIVER_SEL,
        DS_QUEUE_SEL,
-       DS_QUEUE, /* + queue number: 32 bytes */
+       DS_QUEUE, /* + queue number: a row */
 };
-#define DS_QUEUE_LEN 32u
 
 static const struct dstate_field registers[] = {
     DSTATE_FIELD(DS_STATUS, struct virtio, status),
@@ -37,16 +35,18 @@ static const struct dstate_field registers[] = {
     DSTATE_FIELD(DS_QUEUE_SEL, struct virtio, queue_sel),
 };
 
-static uint64_t mmio_base(const struct virtio *v)
-{
-    return MAP_VIRTIO + v->slot * MAP_VIRTIO_STEP;
-}
+#define QUEUE_ROW 32u
+static const struct dstate_field queue_row[] = {
+    DSTATE_FIELD(0, struct virtio_regs, c.size),   DSTATE_FIELD(2, struct virtio_regs, ready),
+    DSTATE_FIELD(4, struct virtio_regs, c.next),   DSTATE_FIELD(8, struct virtio_regs, c.desc),
+    DSTATE_FIELD(16, struct virtio_regs, c.avail), DSTATE_FIELD(24, struct virtio_regs, c.used),
+};
 
 static void interrupt(struct virtio *v, uint32_t bit)
 {
     /* While the bit is still set the guest has not begun to look: one edge is enough. */
     if (!(atomic_fetch_or(&v->isr, bit) & bit))
-        irq_raise(&v->irq);
+        dev_interrupt(&v->dev);
 }
 
 void virtio_signal(struct virtio *v, unsigned queue)
@@ -62,7 +62,7 @@ void virtio_break(struct virtio *v, const char *what)
     /* The first, second, fourth, eighth: a guest that does nothing else writes few lines. */
     if ((v->breaks & (v->breaks - 1)) == 0)
         log_warn("%s %u: the guest's driver %s; the device needs a reset (%llu so far)",
-                 v->dev.ops->name, v->slot, what, (unsigned long long)v->breaks);
+                 v->dev.ops->name, v->dev.instance, what, (unsigned long long)v->breaks);
     v->broken = true;
     pthread_mutex_lock(&v->lock);
     v->status |= ST_NEEDS_RESET;
@@ -99,7 +99,7 @@ bool virtio_pop(struct virtio *v, unsigned queue, struct virtq_chain *c, struct 
     if (r < 0)
         virtio_break(v, queue_error(r));
     else if (r > 0)
-        trace_chain(mmio_base(v), queue, c);
+        trace_chain(v->dev.base, queue, c);
     return r > 0;
 }
 
@@ -158,15 +158,10 @@ static void activate(struct virtio *v)
     v->active = true;
     memset(v->vq, 0, sizeof v->vq);
     for (unsigned i = 0; i < v->ops->nqueues; i++) {
-        struct virtq_conf c = {.size = regs[i].num,
-                               .next = regs[i].next,
-                               .desc = regs[i].desc,
-                               .avail = regs[i].avail,
-                               .used = regs[i].used,
-                               .event_idx = virtio_has(v, F_EVENT_IDX),
-                               .indirect = virtio_has(v, F_INDIRECT_DESC)};
+        regs[i].c.event_idx = virtio_has(v, F_EVENT_IDX);
+        regs[i].c.indirect = virtio_has(v, F_INDIRECT_DESC);
         /* Checked when the register said ready; what fails now stays an absent queue. */
-        if (regs[i].ready && virtq_init(&v->vq[i], v->dev.env.mem, &c) < 0)
+        if (regs[i].ready && virtq_init(&v->vq[i], v->dev.env.mem, &regs[i].c) < 0)
             virtio_break(v, "set up a queue wrongly");
     }
     if (v->ops->activate && !v->broken)
@@ -252,11 +247,11 @@ static void bell_done(struct ring_op *op, int res)
     /* Registering an ioeventfd makes KVM wait for all vCPUs' readers of the bus: too long for
      * a restore, so it is done after the start. Until then (or if it fails) notifications
      * come through the registers. */
-    if (b->fd < 0 && doorbell_open(v->dev.env.vm_fd, mmio_base(v) + VIRTIO_REG_NOTIFY, b->queue,
+    if (b->fd < 0 && doorbell_open(v->dev.env.vm_fd, v->dev.base + VIRTIO_REG_NOTIFY, b->queue,
                                    &b->fd, NULL) < 0)
         return;
     if (op->armed)
-        trace_notify(mmio_base(v), b->queue);
+        trace_notify(v->dev.base, b->queue);
     else if (res >= 0)
         ring_watch(v->dev.env.ring, op, b->fd, POLLIN);
     if (virtio_running(v) && v->vq[b->queue].size)
@@ -275,7 +270,7 @@ int virtio_dev_start(struct dev *d, struct err *e)
     for (unsigned i = 0; i < v->ops->ndoorbells; i++)
         ring_soon(d->env.ring, &v->bells[i].op);
     if (atomic_load(&v->isr))
-        irq_raise(&v->irq);
+        dev_interrupt(&v->dev);
     virtio_dev_kicked(d);
     return 0;
 }
@@ -292,26 +287,12 @@ void virtio_dev_resume(struct dev *d)
     d->quiet = false;
     v->stopped = false;
     if (atomic_load(&v->isr))
-        irq_raise(&v->irq);
+        dev_interrupt(&v->dev);
     look_at_all(v); /* a doorbell may have rung meanwhile */
     virtio_dev_kicked(d);
 }
 
 /* ---- making, saving, loading ----------------------------------------------------------- */
-
-static int open_lines(struct virtio *v, struct err *e)
-{
-    const struct dev_env *env = &v->dev.env;
-    int r = irq_open(&v->irq, env->vm_fd, SPI_VIRTIO + v->slot, e);
-    for (unsigned i = 0; i < v->ops->ndoorbells; i++) {
-        v->bells[i].op.done = bell_done;
-        v->bells[i].v = v;
-        v->bells[i].queue = i;
-    }
-    if (r >= 0)
-        r = bus_map(env->bus, mmio_base(v), VIRTIO_REG_END, &virtio_mmio_ops, v, e);
-    return r;
-}
 
 void virtio_dev_free(struct dev *d)
 {
@@ -320,7 +301,6 @@ void virtio_dev_free(struct dev *d)
         if (v->bells[i].fd >= 0)
             close(v->bells[i].fd);
     }
-    irq_close(&v->irq);
     pthread_cond_destroy(&v->reset_done);
     pthread_mutex_destroy(&v->lock);
     if (v->ops->free)
@@ -328,58 +308,42 @@ void virtio_dev_free(struct dev *d)
     free(v);
 }
 
-int virtio_init(struct virtio *v, const struct virtio_ops *ops, const struct dev_env *env,
-                unsigned slot, uint64_t features, struct dev **ret, struct err *e)
+int virtio_init(struct virtio *v, const struct virtio_ops *ops, struct dev_order *o,
+                uint64_t features, struct dev **ret, struct err *e)
 {
-    v->dev.ops = &ops->dev;
-    v->dev.env = *env;
+    unsigned slot = o->slot++;
     v->ops = ops;
-    v->slot = slot;
     v->offered =
         features | VIRTIO_F(F_VERSION_1) | VIRTIO_F(F_EVENT_IDX) | VIRTIO_F(F_INDIRECT_DESC);
-    v->irq.fd = -1;
     v->later.done = later_done;
     v->timer.done = timer_done;
     for (unsigned i = 0; i < VIRTIO_QUEUES_MAX; i++)
-        v->bells[i].fd = -1;
+        v->bells[i] = (struct virtio_bell){{.done = bell_done}, v, i, -1};
     pthread_mutex_init(&v->lock, NULL);
     pthread_cond_init(&v->reset_done, NULL);
-    trace_device(ops->dev.name, mmio_base(v), VIRTIO_REG_END, SPI_VIRTIO + slot);
-    int r = open_lines(v, e);
-    if (r < 0) {
-        virtio_dev_free(&v->dev);
-        return err_wrap(e, "set up %s in slot %u", ops->dev.name, slot);
-    }
     *ret = &v->dev;
-    return 0;
-}
-
-int virtio_dev_fdt(struct dev *d, void *fdt, struct err *e)
-{
-    struct virtio *v = container_of(d, struct virtio, dev);
-    static const char compatible[] = "virtio,mmio";
-    return fdt_dev_node(fdt, "virtio_mmio", compatible, sizeof compatible, mmio_base(v),
-                        VIRTIO_REG_END, SPI_VIRTIO + v->slot, e);
+    int r = dev_init(&v->dev, &ops->dev, &o->env, MAP_VIRTIO + slot * MAP_VIRTIO_STEP,
+                     VIRTIO_REG_END, SPI_VIRTIO + slot, e);
+    if (r < 0)
+        virtio_dev_free(&v->dev);
+    return r;
 }
 
 int virtio_dev_save(struct dev *d, struct dstate_writer *w, struct err *e)
 {
     struct virtio *v = container_of(d, struct virtio, dev);
     if (!d->quiet)
-        return err_set(e, EBUSY, "%s in slot %u is not quiet", d->ops->name, v->slot);
+        return err_set(e, EBUSY, "%s %u is not quiet", d->ops->name, d->instance);
     pthread_mutex_lock(&v->lock);
     dw_fields(w, registers, ARRAY_LEN(registers), v);
     for (unsigned i = 0; i < v->ops->nqueues; i++) {
-        const struct virtio_regs *q = &v->regs[i];
-        uint8_t b[DS_QUEUE_LEN] = {0};
-        put_le16(b, q->num);
-        put_le16(b + 2, q->ready);
+        struct virtio_regs q = v->regs[i];
+        uint8_t row[QUEUE_ROW] = {0};
         /* Quiet: all that was taken has been handed back, one index says it all. */
-        put_le16(b + 4, v->active ? v->vq[i].next : q->next);
-        put_le64(b + 8, q->desc);
-        put_le64(b + 16, q->avail);
-        put_le64(b + 24, q->used);
-        dw_bytes(w, (uint16_t)(DS_QUEUE + i), b, sizeof b);
+        if (v->active)
+            q.c.next = v->vq[i].next;
+        dstate_pack(queue_row, ARRAY_LEN(queue_row), &q, row);
+        dw_bytes(w, (uint16_t)(DS_QUEUE + i), row, sizeof row);
     }
     pthread_mutex_unlock(&v->lock);
     return v->ops->save ? v->ops->save(v, w, e) : 0;
@@ -388,23 +352,17 @@ int virtio_dev_save(struct dev *d, struct dstate_writer *w, struct err *e)
 static int load_queue(struct virtio *v, unsigned i, const struct dstate_reader *r,
                       struct err *e)
 {
-    const void *p;
+    const void *row;
     size_t len;
-    int rc = dr_bytes(r, (uint16_t)(DS_QUEUE + i), &p, &len, e);
+    struct virtio_regs q = {.ready = 0};
+    int rc = dr_bytes(r, (uint16_t)(DS_QUEUE + i), &row, &len, e);
     if (rc < 0)
         return rc;
-    if (len != DS_QUEUE_LEN)
+    if (len != QUEUE_ROW)
         return err_set(e, EBADMSG, "queue %u has %zu bytes of state", i, len);
-    const uint8_t *b = p;
-    struct virtio_regs q = {.num = get_le16(b),
-                            .next = get_le16(b + 4),
-                            .desc = get_le64(b + 8),
-                            .avail = get_le64(b + 16),
-                            .used = get_le64(b + 24)};
-    uint16_t ready = get_le16(b + 2);
-    if (q.num > v->ops->queue_size[i] || ready > 1 || (ready && !virtio_queue_ok(v, &q)))
+    dstate_unpack(queue_row, ARRAY_LEN(queue_row), row, &q);
+    if (q.c.size > v->ops->queue_size[i] || q.ready > 1 || (q.ready && !virtio_queue_ok(v, &q)))
         return err_set(e, EBADMSG, "queue %u of the saved device is not valid", i);
-    q.ready = ready;
     v->regs[i] = q;
     return 0;
 }
@@ -442,5 +400,5 @@ int virtio_dev_load(struct dev *d, struct dstate_reader *r, struct err *e)
     pthread_mutex_unlock(&v->lock);
     if (rc == 0 && v->ops->load)
         rc = v->ops->load(v, r, e);
-    return rc < 0 ? err_wrap(e, "load %s in slot %u", d->ops->name, v->slot) : 0;
+    return rc < 0 ? err_wrap(e, "instance %u", d->instance) : 0;
 }

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "base/mem.h"
-#include "virtio_regs.h"
+#include "virtio_mmio.h"
 
 enum {
     REG_MAGIC = 0x000,
@@ -25,16 +25,10 @@ enum {
     REG_INTERRUPT_STATUS = 0x060,
     REG_INTERRUPT_ACK = 0x064,
     REG_STATUS = 0x070,
-    REG_QUEUE_DESC_LOW = 0x080,
-    REG_QUEUE_DESC_HIGH = 0x084,
-    REG_QUEUE_DRIVER_LOW = 0x090,
-    REG_QUEUE_DRIVER_HIGH = 0x094,
-    REG_QUEUE_DEVICE_LOW = 0x0a0,
-    REG_QUEUE_DEVICE_HIGH = 0x0a4,
-    REG_SHM_LEN_LOW = 0x0b0,
-    REG_SHM_LEN_HIGH = 0x0b4,
-    REG_SHM_BASE_LOW = 0x0b8,
-    REG_SHM_BASE_HIGH = 0x0bc,
+    REG_QUEUE_AREA = 0x080, /* descriptors, driver, device: 16 bytes each, low and high half */
+    REG_QUEUE_AREA_END = 0x0b0,
+    REG_SHM = 0x0b0, /* four words */
+    REG_SHM_END = 0x0c0,
     REG_CONFIG_GENERATION = 0x0fc,
     REG_CONFIG = 0x100,
 };
@@ -47,8 +41,7 @@ static bool features_ok(const struct virtio *v)
 bool virtio_queue_ok(const struct virtio *v, const struct virtio_regs *q)
 {
     struct virtq probe;
-    struct virtq_conf c = {.size = q->num, .desc = q->desc, .avail = q->avail, .used = q->used};
-    return virtq_init(&probe, v->dev.env.mem, &c) == 0;
+    return virtq_init(&probe, v->dev.env.mem, &q->c) == 0;
 }
 
 /* Status bits only ever get added, in their order; what is refused stays unset, which is
@@ -92,14 +85,10 @@ static void reset_and_wait(struct virtio *v)
         pthread_cond_wait(&v->reset_done, &v->lock);
 }
 
-static void set_low(uint64_t *reg, uint32_t val)
+static void set_half(uint64_t *reg, bool high, uint32_t val)
 {
-    *reg = (*reg & ~0xffffffffull) | val;
-}
-
-static void set_high(uint64_t *reg, uint32_t val)
-{
-    *reg = (*reg & 0xffffffffull) | (uint64_t)val << 32;
+    unsigned shift = high ? 32 : 0;
+    *reg = (*reg & ~(0xffffffffull << shift)) | (uint64_t)val << shift;
 }
 
 static void write_queue(struct virtio *v, uint64_t off, uint32_t val)
@@ -121,16 +110,14 @@ static void write_queue(struct virtio *v, uint64_t off, uint32_t val)
         return;
     }
     if (off == REG_QUEUE_NUM) {
-        q->num = val <= v->ops->queue_size[v->queue_sel] ? (uint16_t)val : 0;
+        q->c.size = val <= v->ops->queue_size[v->queue_sel] ? (uint16_t)val : 0;
         return;
     }
-    uint64_t *area = off < REG_QUEUE_DRIVER_LOW   ? &q->desc
-                     : off < REG_QUEUE_DEVICE_LOW ? &q->avail
-                                                  : &q->used;
-    if (off & 4)
-        set_high(area, val);
+    uint64_t *const areas[] = {&q->c.desc, &q->c.avail, &q->c.used};
+    if (off & 8)
+        v->bad_accesses++;
     else
-        set_low(area, val);
+        set_half(areas[(off - REG_QUEUE_AREA) / 16], off & 4, val);
 }
 
 static void write_register(struct virtio *v, uint64_t off, uint32_t val)
@@ -143,10 +130,8 @@ static void write_register(struct virtio *v, uint64_t off, uint32_t val)
         /* Fixed once agreed on. */
         if (v->driver_sel > 1 || (v->status & ST_FEATURES_OK))
             v->bad_accesses++;
-        else if (v->driver_sel == 0)
-            set_low(&v->accepted, val);
         else
-            set_high(&v->accepted, val);
+            set_half(&v->accepted, v->driver_sel, val);
         break;
     case REG_DRIVER_FEATURES_SEL:
         v->driver_sel = val;
@@ -156,12 +141,7 @@ static void write_register(struct virtio *v, uint64_t off, uint32_t val)
         break;
     case REG_QUEUE_NUM:
     case REG_QUEUE_READY:
-    case REG_QUEUE_DESC_LOW:
-    case REG_QUEUE_DESC_HIGH:
-    case REG_QUEUE_DRIVER_LOW:
-    case REG_QUEUE_DRIVER_HIGH:
-    case REG_QUEUE_DEVICE_LOW:
-    case REG_QUEUE_DEVICE_HIGH:
+    case REG_QUEUE_AREA ... REG_QUEUE_AREA_END - 1:
         write_queue(v, off, val);
         break;
     case VIRTIO_REG_NOTIFY:
@@ -211,10 +191,7 @@ static uint32_t read_register(struct virtio *v, uint64_t off)
         return atomic_load(&v->isr);
     case REG_STATUS:
         return v->status;
-    case REG_SHM_LEN_LOW:
-    case REG_SHM_LEN_HIGH:
-    case REG_SHM_BASE_LOW:
-    case REG_SHM_BASE_HIGH:
+    case REG_SHM ... REG_SHM_END - 1:
         return UINT32_MAX; /* no shared memory */
     case REG_CONFIG_GENERATION:
         return v->config_gen;
@@ -224,40 +201,38 @@ static uint32_t read_register(struct virtio *v, uint64_t off)
     }
 }
 
-static uint64_t bus_read_op(void *ctx, uint64_t off, unsigned len)
+/* Registers are words; of config space any part can be read. */
+static bool access_ok(const struct virtio *v, uint64_t off, unsigned size)
 {
-    struct virtio *v = ctx;
+    if (off < REG_CONFIG)
+        return size == 4 && off % 4 == 0;
+    return size <= 4 && range_ok(off - REG_CONFIG, size, v->config_len);
+}
+
+uint64_t virtio_dev_read(struct dev *d, uint64_t off, unsigned size)
+{
+    struct virtio *v = container_of(d, struct virtio, dev);
     uint64_t val = 0;
     pthread_mutex_lock(&v->lock);
-    if (off >= REG_CONFIG) {
-        if (len <= 4 && range_ok(off - REG_CONFIG, len, v->config_len))
-            memcpy(&val, v->config + (off - REG_CONFIG), len);
-        else
-            v->bad_accesses++;
-    } else if (len == 4 && off % 4 == 0) {
-        val = read_register(v, off);
-    } else {
+    if (!access_ok(v, off, size))
         v->bad_accesses++;
-    }
+    else if (off < REG_CONFIG)
+        val = read_register(v, off);
+    else
+        memcpy(&val, v->config + (off - REG_CONFIG), size);
     pthread_mutex_unlock(&v->lock);
     return val;
 }
 
-static void bus_write_op(void *ctx, uint64_t off, unsigned len, uint64_t val)
+void virtio_dev_write(struct dev *d, uint64_t off, unsigned size, uint64_t val)
 {
-    struct virtio *v = ctx;
+    struct virtio *v = container_of(d, struct virtio, dev);
     pthread_mutex_lock(&v->lock);
-    if (off >= REG_CONFIG) {
-        if (v->ops->config_write && len <= 4 && range_ok(off - REG_CONFIG, len, v->config_len))
-            v->ops->config_write(v, (unsigned)(off - REG_CONFIG), len, (uint32_t)val);
-        else
-            v->bad_accesses++;
-    } else if (len == 4 && off % 4 == 0) {
-        write_register(v, off, (uint32_t)val);
-    } else {
+    if (!access_ok(v, off, size) || (off >= REG_CONFIG && !v->ops->config_write))
         v->bad_accesses++;
-    }
+    else if (off < REG_CONFIG)
+        write_register(v, off, (uint32_t)val);
+    else
+        v->ops->config_write(v, (unsigned)(off - REG_CONFIG), size, (uint32_t)val);
     pthread_mutex_unlock(&v->lock);
 }
-
-const struct bus_ops virtio_mmio_ops = {.read = bus_read_op, .write = bus_write_op};

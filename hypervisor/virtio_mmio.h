@@ -14,8 +14,7 @@
 #include <stdatomic.h>
 
 #include "base/log.h"
-#include "dev.h"
-#include "irq.h"
+#include "devices.h"
 #include "virtq.h"
 
 #define VIRTIO_QUEUES_MAX 3u
@@ -55,8 +54,6 @@ struct virtio_ops {
 struct virtio {
     struct dev dev;
     const struct virtio_ops *ops;
-    unsigned slot;
-    struct irq irq;
     uint64_t offered; /* features */
 
     pthread_mutex_t lock; /* the registers, down to the next blank line */
@@ -65,10 +62,8 @@ struct virtio {
     uint32_t config_gen;
     uint64_t accepted; /* features */
     struct virtio_regs {
-        uint16_t num;
-        bool ready;
-        uint64_t desc, avail, used;
-        uint16_t next; /* from a snapshot: where the ring goes on */
+        struct virtq_conf c; /* next: from a snapshot */
+        uint16_t ready;
     } regs[VIRTIO_QUEUES_MAX];
     uint8_t config[VIRTIO_CONFIG_MAX];
     unsigned config_len;
@@ -94,12 +89,13 @@ struct virtio {
     } bells[VIRTIO_QUEUES_MAX];
 };
 
-/* Sets up the transport: registers on the bus, interrupt, doorbells. Takes the device, which
- * is freed when this fails. */
-int virtio_init(struct virtio *v, const struct virtio_ops *ops, const struct dev_env *env,
-                unsigned slot, uint64_t features, struct dev **ret, struct err *e);
+/* Sets up the transport in the order's next slot. Takes the device, which is freed when this
+ * fails. */
+int virtio_init(struct virtio *v, const struct virtio_ops *ops, struct dev_order *o,
+                uint64_t features, struct dev **ret, struct err *e);
 
-int virtio_dev_fdt(struct dev *d, void *fdt, struct err *e);
+uint64_t virtio_dev_read(struct dev *d, uint64_t off, unsigned size);
+void virtio_dev_write(struct dev *d, uint64_t off, unsigned size, uint64_t val);
 int virtio_dev_start(struct dev *d, struct err *e);
 void virtio_dev_quiesce(struct dev *d);
 void virtio_dev_resume(struct dev *d);
@@ -111,7 +107,8 @@ void virtio_dev_free(struct dev *d);
 /* Name, tag in snapshots, and what else a device has in its dev_ops. */
 #define VIRTIO_DEV(n, t, ...)                                                          \
     {                                                                                  \
-        .name = (n), .tag = (t), .fdt = virtio_dev_fdt, .start = virtio_dev_start,     \
+        .name = (n), .tag = (t), DEV_NODE("virtio_mmio", "virtio,mmio"),               \
+        .read = virtio_dev_read, .write = virtio_dev_write, .start = virtio_dev_start, \
         .quiesce = virtio_dev_quiesce, .resume = virtio_dev_resume,                    \
         .kicked = virtio_dev_kicked, .save = virtio_dev_save, .load = virtio_dev_load, \
         .free = virtio_dev_free, __VA_ARGS__                                           \
@@ -124,10 +121,11 @@ static inline bool virtio_running(const struct virtio *v)
 {
     return v->active && !v->stopped && !v->broken;
 }
-/* And there is such a queue. Doorbells are off until virtio_pop() finds nothing. */
+/* And there is such a queue, whose turn has come. Doorbells are off until virtio_pop() finds
+ * nothing. */
 static inline bool virtio_begin(struct virtio *v, unsigned queue)
 {
-    if (!virtio_running(v) || v->vq[queue].size == 0)
+    if (!virtio_running(v) || v->vq[queue].size == 0 || v->later.armed)
         return false;
     virtq_disable_notify(&v->vq[queue]);
     return true;
@@ -143,6 +141,14 @@ bool virtio_pop(struct virtio *v, unsigned queue, struct virtq_chain *c, struct 
 /* ops->queue for every queue: at the loop's next turn, or after a while. */
 void virtio_later(struct virtio *v);
 void virtio_after(struct virtio *v, uint64_t ns);
+/* After `batch` requests others get their turn, then the device again. */
+static inline bool virtio_enough(struct virtio *v, unsigned n, unsigned batch)
+{
+    if (n < batch)
+        return false;
+    virtio_later(v);
+    return true;
+}
 /* virtq_signal() and the interrupt. */
 void virtio_signal(struct virtio *v, unsigned queue);
 /* The driver did what it must not: log, DEVICE_NEEDS_RESET, no more queue work. */
@@ -156,5 +162,30 @@ static inline void virtio_get(struct virtio *v)
 void virtio_put(struct virtio *v);
 /* Changes config space (any thread but a config_write): generation and interrupt. */
 void virtio_set_config(struct virtio *v, unsigned off, const void *data, unsigned len);
+
+/* ---- between virtio_mmio.c, the registers, and virtio_dev.c ---- */
+
+#define VIRTIO_REG_NOTIFY 0x050u
+#define VIRTIO_REG_END    0x200u
+
+enum {
+    ST_ACKNOWLEDGE = 1,
+    ST_DRIVER = 2,
+    ST_DRIVER_OK = 4,
+    ST_FEATURES_OK = 8,
+    ST_NEEDS_RESET = 64,
+    ST_FAILED = 128,
+    ST_BY_DRIVER = ST_ACKNOWLEDGE | ST_DRIVER | ST_DRIVER_OK | ST_FEATURES_OK | ST_FAILED,
+};
+
+enum { ISR_QUEUE = 1, ISR_CONFIG = 2 };
+
+enum { F_INDIRECT_DESC = 28, F_EVENT_IDX = 29, F_VERSION_1 = 32 };
+
+/* With the lock held. Adds what a driver may add in this state, like its register. */
+void virtio_add_status(struct virtio *v, uint32_t val);
+void virtio_clear_registers(struct virtio *v);
+/* Size and addresses could be those of a live queue. */
+bool virtio_queue_ok(const struct virtio *v, const struct virtio_regs *q);
 
 #endif

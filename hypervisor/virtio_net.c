@@ -6,8 +6,6 @@
  * enough for the largest packet the guest may get; unused ones stay there and
  * are put back at a stop. The kernel checks the packet headers, we the sizes.
  */
-#include "virtio_net.h"
-
 #include <errno.h>
 #include <linux/if_tun.h>
 #include <poll.h>
@@ -18,7 +16,6 @@
 #include "base/bucket.h"
 #include "base/fd.h"
 #include "base/mem.h"
-#include "ctl.h"
 #include "virtio_mmio.h"
 
 enum { RX, TX };
@@ -46,9 +43,8 @@ enum {
 struct net {
     struct virtio v;
     int fd;
-    bool plain;
     struct net_dir {
-        struct bucket bytes, ops;
+        struct limit limit;
         struct net_wake {
             struct ring_op op;
             struct net *n;
@@ -70,19 +66,12 @@ struct net {
 /* False and a timer is running: over the limit. */
 static bool within_limit(struct net *n, unsigned dir)
 {
-    uint64_t a = bucket_wait(&n->dir[dir].ops), b = bucket_wait(&n->dir[dir].bytes);
-    uint64_t ns = MAX(a, b);
+    uint64_t ns = limit_wait(&n->dir[dir].limit);
     if (ns == 0)
         return true;
     if (!n->dir[dir].timer.op.armed)
         ring_timer(n->v.dev.env.ring, &n->dir[dir].timer.op, ns);
     return false;
-}
-
-static void charge(struct net *n, unsigned dir, uint64_t bytes)
-{
-    bucket_take(&n->dir[dir].ops, 1);
-    bucket_take(&n->dir[dir].bytes, bytes);
 }
 
 /* ---- host to guest --------------------------------------------------------------------- */
@@ -144,13 +133,11 @@ static void deliver(struct net *n, uint64_t len)
 static void rx(struct net *n)
 {
     struct ring *ring = n->v.dev.env.ring;
-    if (n->gone || n->v.later.armed || n->dir[RX].poll.op.armed || !virtio_begin(&n->v, RX))
+    if (n->gone || n->dir[RX].poll.op.armed || !virtio_begin(&n->v, RX))
         return;
     for (unsigned i = 0; within_limit(n, RX) && fill_window(n); i++) {
-        if (i >= BATCH) {
-            virtio_later(&n->v);
+        if (virtio_enough(&n->v, i, BATCH))
             break;
-        }
         ssize_t got = readv(n->fd, n->iov, (int)n->niov);
         if (got < 0 && (errno == EAGAIN || errno == EINTR)) {
             ring_poll(ring, &n->dir[RX].poll.op, n->fd, POLLIN);
@@ -164,7 +151,7 @@ static void rx(struct net *n)
         if (got < (ssize_t)HEADER)
             continue;
         n->rx_bytes += (uint64_t)got;
-        charge(n, RX, (uint64_t)got);
+        limit_take(&n->dir[RX].limit, (uint64_t)got);
         deliver(n, (uint64_t)got);
     }
     virtio_signal(&n->v, RX);
@@ -176,13 +163,11 @@ static void tx(struct net *n)
 {
     struct ring *ring = n->v.dev.env.ring;
     struct virtq_chain c;
-    if (n->v.later.armed || n->dir[TX].poll.op.armed || !virtio_begin(&n->v, TX))
+    if (n->dir[TX].poll.op.armed || !virtio_begin(&n->v, TX))
         return;
     for (unsigned i = 0; within_limit(n, TX); i++) {
-        if (i >= BATCH) {
-            virtio_later(&n->v);
+        if (virtio_enough(&n->v, i, BATCH))
             break;
-        }
         if (!virtio_pop(&n->v, TX, &c, n->tx_iov, VIRTQ_CHAIN))
             break;
         /* Anything else is no packet: drop it. */
@@ -195,7 +180,7 @@ static void tx(struct net *n)
             }
             if (put > 0)
                 n->tx_bytes += (uint64_t)put;
-            charge(n, TX, c.out_len);
+            limit_take(&n->dir[TX].limit, c.out_len);
         }
         virtq_push(&n->v.vq[TX], c.head, 0);
     }
@@ -232,8 +217,6 @@ static void stop(struct virtio *v)
 static void set_offload(struct net *n)
 {
     unsigned f = 0;
-    if (n->plain)
-        return;
     if (virtio_has(&n->v, F_GUEST_CSUM)) {
         f |= TUN_F_CSUM;
         f |= virtio_has(&n->v, F_GUEST_TSO4) ? TUN_F_TSO4 : 0;
@@ -272,40 +255,38 @@ static const struct virtio_ops ops = {
     .free = net_free,
 };
 
-static int prepare_fd(const struct virtio_net_config *c, struct err *e)
+static int prepare_tap(int fd, struct err *e)
 {
     int size = HEADER;
-    if (!c->plain && ioctl(c->fd, TUNSETVNETHDRSZ, &size) < 0) {
+    if (ioctl(fd, TUNSETVNETHDRSZ, &size) < 0) {
         err_sys(e, errno, "set the tap's header size");
         return err_hint(e, "the tap has to be made with IFF_VNET_HDR");
     }
-    int r = fd_set_nonblock(c->fd, 1);
+    int r = fd_set_nonblock(fd, 1);
     return r < 0 ? err_sys(e, -r, "make the tap non-blocking") : 0;
 }
 
-int virtio_net_new(struct dev **ret, const struct dev_env *env, unsigned slot,
-                   const struct virtio_net_config *c, struct err *e)
+int virtio_net_new(struct dev **ret, struct dev_order *o, struct err *e)
 {
-    AUTO_CLOSE int fd = c->fd;
-    int r = prepare_fd(c, e);
+    const struct ctl_machine *m = o->m;
+    AUTO_CLOSE int fd = take_fd(&o->fds->tap);
+    int r = prepare_tap(fd, e);
     if (r < 0)
         return r;
     struct net *n = calloc(1, sizeof *n);
     if (!n)
         return err_sys(e, ENOMEM, "make a network device");
     n->fd = take_fd(&fd);
-    n->plain = c->plain;
-    memcpy(n->v.config, c->mac, sizeof c->mac);
+    memcpy(n->v.config, m->mac, sizeof m->mac);
     put_le16(n->v.config + 6, 1); /* link is up */
     n->v.config_len = 8;
     for (unsigned i = 0; i < 2; i++) {
         struct net_dir *d = &n->dir[i];
-        bucket_init(&d->bytes, c->limit_bytes);
-        bucket_init(&d->ops, c->limit_ops);
+        limit_init(&d->limit, m->net_limit_bytes, m->net_limit_ops);
         d->poll = d->timer = (struct net_wake){{.done = wake_done}, n};
     }
     uint64_t f = VIRTIO_F(F_CSUM) | VIRTIO_F(F_GUEST_CSUM) | VIRTIO_F(F_GUEST_TSO4) |
                  VIRTIO_F(F_GUEST_TSO6) | VIRTIO_F(F_HOST_TSO4) | VIRTIO_F(F_HOST_TSO6) |
                  VIRTIO_F(F_MRG_RXBUF) | VIRTIO_F(F_MAC) | VIRTIO_F(F_STATUS);
-    return virtio_init(&n->v, &ops, env, slot, f, ret, e);
+    return virtio_init(&n->v, &ops, o, f, ret, e);
 }

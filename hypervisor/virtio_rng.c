@@ -4,8 +4,6 @@
  * bytes a request and RATE bytes a second, so that a guest cannot keep the I/O
  * thread busy. I/O thread only.
  */
-#include "virtio_rng.h"
-
 #include <errno.h>
 #include <sys/random.h>
 
@@ -63,11 +61,11 @@ static const struct virtio_ops ops = {
     .queue = queue,
 };
 
-int virtio_rng_new(struct dev **ret, const struct dev_env *env, unsigned slot, struct err *e)
+int virtio_rng_new(struct dev **ret, struct dev_order *o, struct err *e)
 {
     struct rng *g = calloc(1, sizeof *g);
     if (!g)
         return err_sys(e, ENOMEM, "make an entropy device");
     bucket_init(&g->bytes, RATE);
-    return virtio_init(&g->v, &ops, env, slot, 0, ret, e);
+    return virtio_init(&g->v, &ops, o, 0, ret, e);
 }

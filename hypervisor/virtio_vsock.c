@@ -5,8 +5,6 @@
  * guest stands in a queue; a free receive buffer goes to the next one. Packets
  * that make no sense are answered with RST or ignored.
  */
-#include "virtio_vsock.h"
-
 #include <errno.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -14,7 +12,7 @@
 
 #include "../guest/abi/proto.h"
 #include "base/mem.h"
-#include "vsock_dev.h"
+#include "vsock.h"
 
 enum { RX, TX, EVENT };
 enum {
@@ -76,7 +74,7 @@ static void reset_conn(struct vsock *s, struct vsock_conn *c)
 static void put_packet(const struct vsock *s, unsigned niov, struct packet *p)
 {
     p->src_cid = HOST_CID;
-    p->dst_cid = s->c.cid;
+    p->dst_cid = CTL_CID;
     iov_write(s->iov, niov, 0, p, sizeof *p);
 }
 
@@ -102,23 +100,23 @@ static uint32_t send_one(struct vsock *s, struct vsock_conn *c, unsigned niov)
                        .buf_alloc = VSOCK_BUF};
     if (c->due & VSOCK_DUE_REQUEST) {
         p.op = OP_REQUEST;
-        c->due &= (uint8_t)~VSOCK_DUE_REQUEST;
+        c->due &= ~(uint32_t)VSOCK_DUE_REQUEST;
     } else if (c->due & VSOCK_DUE_RESPONSE) {
         p.op = OP_RESPONSE;
-        c->due &= (uint8_t)~VSOCK_DUE_RESPONSE;
+        c->due &= ~(uint32_t)VSOCK_DUE_RESPONSE;
     } else if ((p.len = fill_data(s, c, niov)) > 0) {
         p.op = OP_RW;
     } else if ((c->due & VSOCK_DUE_SHUTDOWN) && !c->back_len) {
         p.op = OP_SHUTDOWN;
         p.flags = c->hup ? VSOCK_SHUT_BOTH : VSOCK_SHUT_SEND;
         c->shut_sent |= (uint8_t)p.flags;
-        c->due &= (uint8_t)~VSOCK_DUE_SHUTDOWN;
+        c->due &= ~(uint32_t)VSOCK_DUE_SHUTDOWN;
     } else if (c->due & VSOCK_DUE_CREDIT) {
         p.op = OP_CREDIT_UPDATE;
     } else {
         return 0;
     }
-    c->due &= (uint8_t)~VSOCK_DUE_CREDIT; /* every packet tells it */
+    c->due &= ~(uint32_t)VSOCK_DUE_CREDIT; /* every packet tells it */
     p.fwd_cnt = c->fwd_told = c->fwd;
     put_packet(s, niov, &p);
     return HEADER + p.len;
@@ -152,10 +150,8 @@ static void rx(struct vsock *s)
     if ((!s->nresets && !s->t.head) || !virtio_begin(&s->v, RX))
         return;
     for (unsigned i = 0; s->nresets || s->t.head; i++) {
-        if (i == BATCH) {
-            virtio_later(&s->v);
+        if (virtio_enough(&s->v, i, BATCH))
             break;
-        }
         if (!virtio_pop(&s->v, RX, &c, s->iov, VIRTQ_CHAIN))
             break; /* the guest rings when it has buffers again */
         if (c.n_out || c.in_len < HEADER) {
@@ -182,7 +178,7 @@ static bool announce(struct vsock *s, struct vsock_conn *c)
     int sp[2];
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sp) < 0)
         return false;
-    if (s->c.on_connect(s->c.ctx, c->guest_port, c->host_port, sp[1]) < 0) {
+    if (s->hooks.vsock_connect(s->hooks.ctx, c->guest_port, c->host_port, sp[1]) < 0) {
         close(sp[0]);
         return false;
     }
@@ -269,7 +265,7 @@ static void handle(struct vsock *s, const struct packet *p, struct iovec *data, 
 static void tx(struct vsock *s)
 {
     struct virtq_chain c;
-    if (s->v.later.armed || !virtio_begin(&s->v, TX))
+    if (!virtio_begin(&s->v, TX))
         return;
     s->tx_waits = false;
     for (unsigned i = 0;; i++) {
@@ -278,17 +274,15 @@ static void tx(struct vsock *s)
             s->tx_waits = true;
             break;
         }
-        if (i == BATCH) {
-            virtio_later(&s->v);
+        if (virtio_enough(&s->v, i, BATCH))
             break;
-        }
         if (!virtio_pop(&s->v, TX, &c, s->iov, VIRTQ_CHAIN))
             break;
         if (c.out_len >= HEADER) {
             struct packet p;
             iov_read(s->iov, c.n_out, 0, &p, sizeof p);
             unsigned skip = iov_skip(s->iov, c.n_out, HEADER);
-            if (p.src_cid != s->c.cid || p.dst_cid != HOST_CID)
+            if (p.src_cid != CTL_CID || p.dst_cid != HOST_CID)
                 s->v.guest_errors++;
             else if (p.len > c.out_len - HEADER || p.len > DATA_MAX)
                 vsock_owe_reset(s, p.src_port, p.dst_port, p.type);
@@ -387,18 +381,17 @@ static const struct virtio_ops ops = {
     .free = vsock_free,
 };
 
-int virtio_vsock_new(struct dev **ret, const struct dev_env *env, unsigned slot,
-                     const struct virtio_vsock_config *c, struct err *e)
+int virtio_vsock_new(struct dev **ret, struct dev_order *o, struct err *e)
 {
     struct vsock *s = calloc(1, sizeof *s);
     if (!s)
         return err_sys(e, ENOMEM, "make a vsock device");
-    s->c = *c;
+    s->hooks = *o->hooks;
     s->next_port = VSOCK_FIRST_PORT;
-    s->t.ring = env->ring;
+    s->t.ring = o->env.ring;
     s->t.woken = woken;
     s->t.lost = lost;
-    put_le64(s->v.config, c->cid);
+    put_le64(s->v.config, CTL_CID);
     s->v.config_len = 8;
-    return virtio_init(&s->v, &ops, env, slot, 0, ret, e);
+    return virtio_init(&s->v, &ops, o, 0, ret, e);
 }

@@ -169,8 +169,8 @@ static int add_overlay(struct vm *vm, uint64_t off, uint64_t len, struct err *e)
     return 0;
 }
 
-static int overlay(struct vm *vm, uint64_t off, uint64_t len, int fd, uint64_t file_off,
-                   struct err *e)
+int vm_overlay(struct vm *vm, uint64_t off, uint64_t len, int fd, uint64_t file_off,
+               struct err *e)
 {
     len = align_up(len, 4096);
     if (off % 4096 || !range_ok(off, len, vm->mem.size))
@@ -183,17 +183,6 @@ static int overlay(struct vm *vm, uint64_t off, uint64_t len, int fd, uint64_t f
         MAP_FAILED)
         return err_sys(e, errno, "map a file into guest memory");
     return 0;
-}
-
-int vm_overlay_file(struct vm *vm, uint64_t off, uint64_t len, int fd, uint64_t file_off,
-                    struct err *e)
-{
-    return overlay(vm, off, len, fd, file_off, e);
-}
-
-int vm_overlay_zero(struct vm *vm, uint64_t off, uint64_t len, struct err *e)
-{
-    return overlay(vm, off, len, -1, 0, e);
 }
 
 int mem_discard(const struct guest_mem *m, uint64_t gpa, uint64_t len)
@@ -213,16 +202,6 @@ int mem_discard(const struct guest_mem *m, uint64_t gpa, uint64_t len)
             return -errno;
     }
     return madvise(p, len, MADV_DONTNEED) < 0 ? -errno : 0;
-}
-
-int vm_add_dev(struct vm *vm, struct dev *d, struct err *e)
-{
-    if (vm->ndevs == VM_DEVS_MAX)
-        return err_set(e, ENOSPC, "more than %u devices", VM_DEVS_MAX);
-    for (unsigned i = 0; i < vm->ndevs; i++)
-        d->instance += vm->devs[i]->ops->tag == d->ops->tag;
-    vm->devs[vm->ndevs++] = d;
-    return 0;
 }
 
 static void let_go(struct vm *vm)
@@ -307,18 +286,24 @@ static void check_quiet(void *ctx)
     }
 }
 
+int vm_add_dev(struct vm *vm, struct dev *d, struct err *e)
+{
+    if (vm->ndevs == VM_DEVS_MAX)
+        return err_set(e, ENOSPC, "more than %u devices", VM_DEVS_MAX);
+    for (unsigned i = 0; i < vm->ndevs; i++)
+        d->instance += vm->devs[i]->ops->tag == d->ops->tag;
+    d->on_quiet = check_quiet;
+    d->on_quiet_ctx = vm;
+    vm->devs[vm->ndevs++] = d;
+    return 0;
+}
+
 static void drain(struct vm *vm)
 {
     /* The guest's time stands still from here. */
     struct err e = ERR_INIT;
     if (regs_counter_get(&vm->vcpus[0], &vm->counter, &e) < 0)
         vm_end(vm, CTL_EXIT_ERROR, -1, "%s", e.msg);
-    for (unsigned i = 0; i < vm->ndevs; i++) {
-        struct dev *d = vm->devs[i];
-        d->quiet = false;
-        d->on_quiet = check_quiet;
-        d->on_quiet_ctx = vm;
-    }
     for (unsigned i = 0; i < vm->ndevs; i++) {
         if (vm->devs[i]->ops->quiesce)
             vm->devs[i]->ops->quiesce(vm->devs[i]);

@@ -19,7 +19,6 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "base/ring.h"
-#include "bus.h"
 #include "ctl.h"
 #include "dev.h"
 #include "mem.h"
@@ -65,7 +64,7 @@ struct vm {
     struct ring *ring;
     struct dev *devs[VM_DEVS_MAX];
     unsigned ndevs;
-    struct dev *uart, *vmgenid, *net, *vsock, *balloon; /* also in devs; NULL: not there */
+    struct dev *uart, *vmgenid, *vsock, *balloon; /* also in devs; NULL: not there */
     struct dev *disks[CTL_DISKS_MAX];
     struct gdb *gdb; /* of the debug twin */
 
@@ -114,10 +113,10 @@ int vm_wait_threads(struct vm *vm, struct err *e);
 int vm_map_anonymous(struct vm *vm, uint64_t size, struct err *e);
 /* Hands vm->mem to KVM. */
 int vm_set_memslot(struct vm *vm, struct err *e);
-/* Maps the file's first `len` bytes (rounded up to pages) over guest memory, privately. */
-int vm_overlay_file(struct vm *vm, uint64_t off, uint64_t len, int fd, uint64_t file_off,
-                    struct err *e);
-int vm_overlay_zero(struct vm *vm, uint64_t off, uint64_t len, struct err *e);
+/* Maps the file's first `len` bytes (rounded up to pages) over guest memory, privately; fd -1:
+ * zeros. */
+int vm_overlay(struct vm *vm, uint64_t off, uint64_t len, int fd, uint64_t file_off,
+               struct err *e);
 
 int vm_add_dev(struct vm *vm, struct dev *d, struct err *e);
 /* Starts the devices and lets the vCPUs go (or leaves them parked). */

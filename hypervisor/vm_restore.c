@@ -17,7 +17,6 @@
 #include "arm64_gic.h"
 #include "base/fd.h"
 #include "base/mem.h"
-#include "dev_vmgenid.h"
 #include "machine.h"
 #include "vm_memory.h"
 #include "vm_prepare.h"
@@ -116,8 +115,7 @@ static int apply_session(struct vm *vm, const struct snap_file *f, int fd, struc
         if (!p)
             return err_set(e, EBADMSG, "the session has pages outside memory");
         if (run.count >= MAP_RUN_MIN)
-            r = zero ? vm_overlay_zero(vm, off, len, e)
-                     : vm_overlay_file(vm, off, len, fd, run.off, e);
+            r = vm_overlay(vm, off, len, zero ? -1 : fd, run.off, e);
         else if (zero)
             memset(p, 0, len);
         else if ((r = fd_pread_full(fd, p, len, run.off)) < 0)
@@ -238,7 +236,7 @@ static int restore(struct vm *vm, const struct ctl_machine *m, struct machine_fd
         r = vm_set_memslot(vm, e);
     phase_done(vm, PHASE_MEMORY, &t);
     if (r == 0)
-        r = dev_table_make(vm, m, fds, hooks, e);
+        r = machine_devs(vm, m, fds, hooks, e);
     phase_done(vm, PHASE_DEVS, &t);
     if (r == 0)
         r = dr_find(l->top->state, l->top->state_len, SNAP_TAG_MACHINE, 0, &machine, e);

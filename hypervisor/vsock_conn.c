@@ -1,15 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Connections of the vsock device; see vsock_conn.h. */
-#include "vsock_conn.h"
-
+/* Connections of the vsock device; see vsock.h. */
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "base/iov.h"
 #include "base/mem.h"
+#include "vsock.h"
 
 #define CREDIT_STEP (VSOCK_BUF / 4) /* tell the guest of room in steps of this */
 

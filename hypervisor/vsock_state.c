@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Connections in a snapshot; see virtio_vsock.h for which survive. A lasting
+ * Connections in a snapshot; see devices.h for which survive. A lasting
  * connection is saved with its credit and the bytes under way in both
  * directions, of any other only the ports, to be reset after the load. A saved
  * state may be forged.
@@ -11,7 +11,7 @@
 #include "../guest/abi/proto.h"
 #include "../snapshot/devstate.h"
 #include "base/mem.h"
-#include "vsock_dev.h"
+#include "vsock.h"
 
 enum { /* device-state fields */
        DS_CONNS = VIRTIO_DSTATE_OWN,
@@ -19,7 +19,22 @@ enum { /* device-state fields */
        DS_NEXT_PORT,
        DS_DATA = 1024, /* + 2 * index: buffered towards the host, + 1: towards the guest */
 };
-#define DS_CONN_LEN 40u
+#define CONN_ROW 40u
+static const struct dstate_field conn_row[] = {
+    DSTATE_FIELD(0, struct vsock_conn, guest_port),
+    DSTATE_FIELD(4, struct vsock_conn, host_port),
+    DSTATE_FIELD(8, struct vsock_conn, guest_alloc),
+    DSTATE_FIELD(12, struct vsock_conn, guest_fwd),
+    DSTATE_FIELD(16, struct vsock_conn, sent),
+    DSTATE_FIELD(20, struct vsock_conn, received),
+    DSTATE_FIELD(24, struct vsock_conn, fwd),
+    DSTATE_FIELD(28, struct vsock_conn, due), /* VSOCK_DUE_RESPONSE only */
+};
+#define RESET_ROW 8u
+static const struct dstate_field reset_row[] = {
+    DSTATE_FIELD(0, struct reset, guest_port),
+    DSTATE_FIELD(4, struct reset, host_port),
+};
 
 /* Streams that go on after a load. */
 static bool lasting(const struct vsock_conn *c)
@@ -31,16 +46,11 @@ static bool lasting(const struct vsock_conn *c)
 static void save_conn(const struct vsock_conn *c, struct buf *list, struct dstate_writer *w,
                       unsigned i)
 {
-    uint8_t b[DS_CONN_LEN] = {0};
-    put_le32(b, c->guest_port);
-    put_le32(b + 4, c->host_port);
-    put_le32(b + 8, c->guest_alloc);
-    put_le32(b + 12, c->guest_fwd);
-    put_le32(b + 16, c->sent);
-    put_le32(b + 20, c->received);
-    put_le32(b + 24, c->fwd);
-    put_le32(b + 28, c->due & VSOCK_DUE_RESPONSE);
-    buf_add(list, b, sizeof b);
+    struct vsock_conn saved = *c;
+    uint8_t row[CONN_ROW] = {0};
+    saved.due &= VSOCK_DUE_RESPONSE;
+    dstate_pack(conn_row, ARRAY_LEN(conn_row), &saved, row);
+    buf_add(list, row, sizeof row);
     uint8_t *flat = malloc(VSOCK_BUF);
     if (!flat) {
         list->bad = true;
@@ -55,12 +65,11 @@ static void save_conn(const struct vsock_conn *c, struct buf *list, struct dstat
     free(flat);
 }
 
-static void save_reset(struct buf *resets, uint32_t guest_port, uint32_t host_port)
+static void save_reset(struct buf *resets, const struct reset *r)
 {
-    uint8_t b[8];
-    put_le32(b, guest_port);
-    put_le32(b + 4, host_port);
-    buf_add(resets, b, sizeof b);
+    uint8_t row[RESET_ROW];
+    dstate_pack(reset_row, ARRAY_LEN(reset_row), r, row);
+    buf_add(resets, row, sizeof row);
 }
 
 int vsock_save(struct virtio *v, struct dstate_writer *w, struct err *e)
@@ -69,10 +78,8 @@ int vsock_save(struct virtio *v, struct dstate_writer *w, struct err *e)
     struct buf list = BUF_INIT, resets = BUF_INIT;
     int r = 0;
     unsigned n = 0;
-    for (unsigned i = 0; i < s->nresets; i++) {
-        const struct reset *x = &s->resets[(s->reset_first + i) % VSOCK_RESETS];
-        save_reset(&resets, x->guest_port, x->host_port);
-    }
+    for (unsigned i = 0; i < s->nresets; i++)
+        save_reset(&resets, &s->resets[(s->reset_first + i) % VSOCK_RESETS]);
     for (unsigned i = 0; r == 0 && i < s->t.used; i++) {
         struct vsock_conn *c = &s->t.conns[i];
         if (c->state != VSOCK_OPEN && c->state != VSOCK_CONNECTING)
@@ -81,7 +88,7 @@ int vsock_save(struct virtio *v, struct dstate_writer *w, struct err *e)
         if (r == 0) {
             save_conn(c, &list, w, n++);
         } else if (r == -ENOTCONN) {
-            save_reset(&resets, c->guest_port, c->host_port);
+            save_reset(&resets, &(struct reset){c->guest_port, c->host_port, 0});
             r = 0;
         }
     }
@@ -97,9 +104,10 @@ int vsock_save(struct virtio *v, struct dstate_writer *w, struct err *e)
     return r;
 }
 
-static int load_conn(struct vsock *s, const uint8_t *b, unsigned i,
+static int load_conn(struct vsock *s, const uint8_t *row, unsigned i,
                      const struct dstate_reader *r, struct err *e)
 {
+    struct vsock_conn x = {.fd = -1};
     const void *data, *back;
     size_t len, back_len;
     int rc = dr_bytes(r, (uint16_t)(DS_DATA + 2 * i), &data, &len, e);
@@ -107,22 +115,19 @@ static int load_conn(struct vsock *s, const uint8_t *b, unsigned i,
         rc = dr_bytes(r, (uint16_t)(DS_DATA + 2 * i + 1), &back, &back_len, e);
     if (rc < 0)
         return rc;
-    uint32_t guest_port = get_le32(b), host_port = get_le32(b + 4);
-    uint32_t received = get_le32(b + 20), fwd = get_le32(b + 24), due = get_le32(b + 28);
-    if ((host_port != GP_PORT_CONTROL && host_port != GP_PORT_LOG) || len > VSOCK_BUF ||
-        received - fwd != len || back_len > VSOCK_BACK_MAX ||
-        (due & ~(uint32_t)VSOCK_DUE_RESPONSE) || vsock_conn_find(&s->t, guest_port, host_port))
+    dstate_unpack(conn_row, ARRAY_LEN(conn_row), row, &x);
+    if ((x.host_port != GP_PORT_CONTROL && x.host_port != GP_PORT_LOG) || len > VSOCK_BUF ||
+        x.received - x.fwd != len || back_len > VSOCK_BACK_MAX ||
+        (x.due & ~(uint32_t)VSOCK_DUE_RESPONSE) ||
+        vsock_conn_find(&s->t, x.guest_port, x.host_port))
         return err_set(e, EBADMSG, "saved connection %u is not valid", i);
-    struct vsock_conn *c = vsock_conn_new(&s->t, guest_port, host_port, -1);
+    struct vsock_conn *c = vsock_conn_new(&s->t, x.guest_port, x.host_port, -1);
     if (!c)
         return err_set(e, ENOMEM, "more saved connections than can be");
+    dstate_unpack(conn_row, ARRAY_LEN(conn_row), row, c);
     c->state = VSOCK_OPEN;
-    c->guest_alloc = get_le32(b + 8);
-    c->guest_fwd = get_le32(b + 12);
-    c->sent = get_le32(b + 16);
-    c->received = received;
-    c->fwd = c->fwd_told = fwd;
-    c->due = (uint8_t)(due | VSOCK_DUE_CREDIT);
+    c->fwd_told = c->fwd;
+    c->due |= VSOCK_DUE_CREDIT;
     memcpy(c->buf, data, len);
     c->buf_len = (uint32_t)len;
     if (back_len) {
@@ -147,17 +152,18 @@ int vsock_load(struct virtio *v, const struct dstate_reader *r, struct err *e)
         rc = dr_u32(r, DS_NEXT_PORT, &s->next_port, e);
     if (rc < 0)
         return rc;
-    if (len % DS_CONN_LEN || len / DS_CONN_LEN > VSOCK_CONNS || nresets % 8 ||
+    if (len % CONN_ROW || len / CONN_ROW > VSOCK_CONNS || nresets % RESET_ROW ||
         s->next_port < VSOCK_FIRST_PORT || s->next_port == UINT32_MAX)
         return err_set(e, EBADMSG, "the saved connections are not valid");
-    for (size_t i = 0; i < len / DS_CONN_LEN; i++) {
-        rc = load_conn(s, (const uint8_t *)list + i * DS_CONN_LEN, (unsigned)i, r, e);
+    for (size_t i = 0; i < len / CONN_ROW; i++) {
+        rc = load_conn(s, (const uint8_t *)list + i * CONN_ROW, (unsigned)i, r, e);
         if (rc < 0)
             return rc;
     }
-    for (size_t i = 0; i < nresets / 8; i++) {
-        const uint8_t *b = (const uint8_t *)resets + i * 8;
-        if (!vsock_owe_reset(s, get_le32(b), get_le32(b + 4), VSOCK_TYPE_STREAM))
+    for (size_t i = 0; i < nresets; i += RESET_ROW) {
+        struct reset x;
+        dstate_unpack(reset_row, ARRAY_LEN(reset_row), (const uint8_t *)resets + i, &x);
+        if (!vsock_owe_reset(s, x.guest_port, x.host_port, VSOCK_TYPE_STREAM))
             return err_set(e, EBADMSG, "too many saved resets");
     }
     return 0;

@@ -11,6 +11,10 @@
 
 #include "../hypervisor/base/num.h"
 
+#if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "numbers in structs are saved as they lie in memory"
+#endif
+
 #define BLOCK_HEADER 12u /* u32 tag, u16 version, u16 instance, u32 length */
 #define FIELD_HEADER 8u  /* u16 id, u16 zero, u32 length */
 
@@ -63,21 +67,23 @@ void dw_u64(struct dstate_writer *w, uint16_t field, uint64_t v)
     dw_bytes(w, field, raw, sizeof raw);
 }
 
+void dstate_pack(const struct dstate_field *f, size_t n, const void *from, uint8_t *row)
+{
+    for (size_t i = 0; i < n; i++)
+        memcpy(row + f[i].id, (const uint8_t *)from + f[i].at, f[i].size);
+}
+
+void dstate_unpack(const struct dstate_field *f, size_t n, const uint8_t *row, void *to)
+{
+    for (size_t i = 0; i < n; i++)
+        memcpy((uint8_t *)to + f[i].at, row + f[i].id, f[i].size);
+}
+
 void dw_fields(struct dstate_writer *w, const struct dstate_field *f, size_t n,
                const void *from)
 {
-    for (size_t i = 0; i < n; i++) {
-        const uint8_t *p = (const uint8_t *)from + f[i].at;
-        uint64_t v64;
-        uint32_t v32;
-        if (f[i].size == sizeof v64) {
-            memcpy(&v64, p, sizeof v64);
-            dw_u64(w, f[i].id, v64);
-        } else {
-            memcpy(&v32, p, sizeof v32);
-            dw_u32(w, f[i].id, v32);
-        }
-    }
+    for (size_t i = 0; i < n; i++)
+        dw_bytes(w, f[i].id, (const uint8_t *)from + f[i].at, f[i].size);
 }
 
 void dw_end(struct dstate_writer *w)
@@ -234,17 +240,11 @@ int dr_fields(const struct dstate_reader *r, const struct dstate_field *f, size_
               struct err *e)
 {
     for (size_t i = 0; i < n; i++) {
-        uint8_t *p = (uint8_t *)to + f[i].at;
-        uint64_t v64;
-        uint32_t v32;
-        bool wide = f[i].size == sizeof v64;
-        int res = wide ? dr_u64(r, f[i].id, &v64, e) : dr_u32(r, f[i].id, &v32, e);
+        const void *p;
+        int res = fixed(r, f[i].id, f[i].size, &p, e);
         if (res < 0)
             return res;
-        if (wide)
-            memcpy(p, &v64, sizeof v64);
-        else
-            memcpy(p, &v32, sizeof v32);
+        memcpy((uint8_t *)to + f[i].at, p, f[i].size);
     }
     return 0;
 }

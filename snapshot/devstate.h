@@ -26,7 +26,8 @@ void dw_u64(struct dstate_writer *w, uint16_t field, uint64_t v);
 void dw_bytes(struct dstate_writer *w, uint16_t field, const void *p, size_t len);
 void dw_end(struct dstate_writer *w);
 
-/* Numbers of 4 or 8 bytes in a struct that are saved as they are. */
+/* Numbers in a struct that are saved as they are: each in a field, then of 4 or 8 bytes; or
+ * all in one row of bytes, for what there is several of, then `id` is where in the row. */
 struct dstate_field {
     uint16_t id, size;
     uint32_t at;
@@ -35,6 +36,8 @@ struct dstate_field {
     {                                                                                   \
         .id = (i), .size = sizeof(((type *)NULL)->member), .at = offsetof(type, member) \
     }
+void dstate_pack(const struct dstate_field *f, size_t n, const void *from, uint8_t *row);
+void dstate_unpack(const struct dstate_field *f, size_t n, const uint8_t *row, void *to);
 void dw_fields(struct dstate_writer *w, const struct dstate_field *f, size_t n,
                const void *from);
 

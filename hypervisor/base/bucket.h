@@ -61,4 +61,28 @@ static inline void bucket_take(struct bucket *b, uint64_t n)
         b->level -= (int64_t)(n > BUCKET_RATE_MAX ? BUCKET_RATE_MAX : n);
 }
 
+/* Both limits of one stream of requests. */
+struct limit {
+    struct bucket bytes, ops;
+};
+
+static inline void limit_init(struct limit *l, uint64_t bytes, uint64_t ops)
+{
+    bucket_init(&l->bytes, bytes);
+    bucket_init(&l->ops, ops);
+}
+
+static inline uint64_t limit_wait(struct limit *l)
+{
+    uint64_t a = bucket_wait(&l->bytes), b = bucket_wait(&l->ops);
+    return a > b ? a : b;
+}
+
+/* One request. */
+static inline void limit_take(struct limit *l, uint64_t bytes)
+{
+    bucket_take(&l->bytes, bytes);
+    bucket_take(&l->ops, 1);
+}
+
 #endif

@@ -2,7 +2,6 @@
 /* A hostile guest against the block device over a base and two layers. */
 #include "virtio_fuzz.h"
 
-#include "../../hypervisor/virtio_blk.h"
 #include "../../snapshot/overlay.h"
 
 #define DISK (64u * 4096u)
@@ -17,17 +16,17 @@ static int disk_file(const char *name)
 
 static void fuzz_make(struct test_vm *t)
 {
-    struct virtio_blk_config c = {.nlayers = 3, .size = DISK};
-    struct dev_env env = tv_env(t);
-    c.fds[0] = disk_file("base");
-    if (ftruncate(c.fds[0], DISK - 1000) < 0)
+    int *fds = t->fds.layers[0];
+    t->m.disks[0] = (struct ctl_disk){.nlayers = 3, .size = DISK};
+    fds[0] = disk_file("base");
+    if (ftruncate(fds[0], DISK - 1000) < 0)
         abort();
     for (unsigned i = 1; i < 3; i++) {
-        c.fds[i] = disk_file("layer");
-        if (overlay_create(c.fds[i], DISK, NULL) < 0)
+        fds[i] = disk_file("layer");
+        if (overlay_create(fds[i], DISK, NULL) < 0)
             abort();
     }
-    if (virtio_blk_new(&t->dev, &env, 0, &c, NULL) < 0)
+    if (tv_make(t, virtio_blk_new, NULL) < 0)
         abort();
 }
 

@@ -2,20 +2,14 @@
 /* A hostile guest against the balloon, and with bit 1 of the first byte, the entropy device. */
 #include "virtio_fuzz.h"
 
-#include "../../hypervisor/virtio_balloon.h"
-#include "../../hypervisor/virtio_rng.h"
-
 static void fuzz_end(void)
 {
 }
 
 static void fuzz_make(struct test_vm *t)
 {
-    struct dev_env env = tv_env(t);
     bool rng = fuzz_mode >= 0xfe ? fuzz_mode & 1 : fuzz_mode & 2;
-    int r = rng ? virtio_rng_new(&t->dev, &env, 0, NULL)
-                : virtio_balloon_new(&t->dev, &env, 0, NULL);
-    if (r < 0)
+    if (tv_make(t, rng ? virtio_rng_new : virtio_balloon_new, NULL) < 0)
         abort();
 }
 

@@ -4,7 +4,7 @@
 
 #include <sys/socket.h>
 
-#include "../../hypervisor/virtio_net.h"
+#include "../unit/fake_tap.h"
 
 static int peer = -1;
 
@@ -18,13 +18,13 @@ static void fuzz_end(void)
 static void fuzz_make(struct test_vm *t)
 {
     int sp[2];
-    struct dev_env env = tv_env(t);
     fuzz_end();
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, sp) < 0)
         abort();
-    struct virtio_net_config c = {.fd = sp[0], .plain = true, .limit_ops = 1000};
+    t->fds.tap = sp[0];
+    t->m.net_limit_ops = 1000;
     peer = sp[1];
-    if (virtio_net_new(&t->dev, &env, 0, &c, NULL) < 0)
+    if (tv_make(t, virtio_net_new, NULL) < 0)
         abort();
 }
 

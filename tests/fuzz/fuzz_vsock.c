@@ -4,8 +4,6 @@
 
 #include <sys/socket.h>
 
-#include "../../hypervisor/virtio_vsock.h"
-
 static int ends[8] = {-1, -1, -1, -1, -1, -1, -1, -1};
 
 static void keep(int fd)
@@ -42,9 +40,8 @@ static int on_connect(void *ctx, uint32_t guest_port, uint32_t host_port, int fd
 
 static void fuzz_make(struct test_vm *t)
 {
-    struct virtio_vsock_config c = {.cid = 3, .on_connect = on_connect};
-    struct dev_env env = tv_env(t);
-    if (virtio_vsock_new(&t->dev, &env, 0, &c, NULL) < 0)
+    t->hooks.vsock_connect = on_connect;
+    if (tv_make(t, virtio_vsock_new, NULL) < 0)
         abort();
 }
 

@@ -8,7 +8,6 @@
  * something written since: never zeros that nobody wrote, never the leftovers of
  * another layer. The same again with operations that fail or do less.
  */
-#include "../../hypervisor/virtio_blk.h"
 
 #include <fcntl.h>
 
@@ -423,13 +422,11 @@ static bool crash(void)
 
 static void start_machine(void)
 {
-    struct virtio_blk_config c = {
-        .fds = {fcntl(base_fd, F_DUPFD_CLOEXEC, 3), fcntl(top_fd, F_DUPFD_CLOEXEC, 3)},
-        .nlayers = 2,
-        .size = DISK};
     tv_vm_init(&t);
-    struct dev_env env = tv_env(&t);
-    CHECK(virtio_blk_new(&t.dev, &env, 0, &c, NULL) == 0);
+    t.m.disks[0] = (struct ctl_disk){.nlayers = 2, .size = DISK};
+    t.fds.layers[0][0] = fcntl(base_fd, F_DUPFD_CLOEXEC, 3);
+    t.fds.layers[0][1] = fcntl(top_fd, F_DUPFD_CLOEXEC, 3);
+    CHECK(tv_make(&t, virtio_blk_new, NULL) == 0);
     CHECK(t.dev->ops->start(t.dev, NULL) == 0);
     CHECK(tv_activate(&t, TEST_F_VERSION_1, 1));
     memset(slots, 0, sizeof slots);

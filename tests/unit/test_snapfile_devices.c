@@ -8,13 +8,9 @@
 #include <sys/socket.h>
 
 #include "../../hypervisor/base/log.h"
-#include "../../hypervisor/virtio_balloon.h"
-#include "../../hypervisor/virtio_blk.h"
-#include "../../hypervisor/virtio_net.h"
-#include "../../hypervisor/virtio_rng.h"
-#include "../../hypervisor/virtio_vsock.h"
 #include "../../snapshot/overlay.h"
 #include "../tap.h"
+#include "fake_tap.h"
 #include "vmm_double.h"
 
 #define ROUNDS   2000u /* of each of five devices */
@@ -39,29 +35,19 @@ static uint64_t rnd(struct rng *r)
 
 static int peer = -1;
 
-static int make_rng(const struct dev_env *env)
+static void set_blk(void)
 {
-    return virtio_rng_new(&t.dev, env, 0, NULL);
-}
-
-static int make_balloon(const struct dev_env *env)
-{
-    return virtio_balloon_new(&t.dev, env, 0, NULL);
-}
-
-static int make_blk(const struct dev_env *env)
-{
-    struct virtio_blk_config c = {.nlayers = 2, .size = DISK};
+    int *fds = t.fds.layers[0];
+    t.m.disks[0] = (struct ctl_disk){.nlayers = 2, .size = DISK};
     for (unsigned i = 0; i < 2; i++) {
-        c.fds[i] = memfd_create("disk", MFD_CLOEXEC);
-        if (c.fds[i] < 0 ||
-            (i == 0 ? ftruncate(c.fds[i], DISK) : overlay_create(c.fds[i], DISK, NULL)) < 0)
+        fds[i] = memfd_create("disk", MFD_CLOEXEC);
+        if (fds[i] < 0 ||
+            (i == 0 ? ftruncate(fds[i], DISK) : overlay_create(fds[i], DISK, NULL)) < 0)
             abort();
     }
-    return virtio_blk_new(&t.dev, env, 0, &c, NULL);
 }
 
-static int make_net(const struct dev_env *env)
+static void set_net(void)
 {
     int sp[2];
     if (peer >= 0)
@@ -69,8 +55,8 @@ static int make_net(const struct dev_env *env)
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, sp) < 0)
         abort();
     peer = sp[1];
-    struct virtio_net_config c = {.fd = sp[0], .plain = true, .limit_ops = 1000};
-    return virtio_net_new(&t.dev, env, 0, &c, NULL);
+    t.fds.tap = sp[0];
+    t.m.net_limit_ops = 1000;
 }
 
 static int on_connect(void *ctx, uint32_t guest_port, uint32_t host_port, int fd)
@@ -82,27 +68,28 @@ static int on_connect(void *ctx, uint32_t guest_port, uint32_t host_port, int fd
     return -ECONNREFUSED;
 }
 
-static int make_vsock(const struct dev_env *env)
+static void set_vsock(void)
 {
-    struct virtio_vsock_config c = {.cid = 3, .on_connect = on_connect};
-    return virtio_vsock_new(&t.dev, env, 0, &c, NULL);
+    t.hooks.vsock_connect = on_connect;
 }
 
 static const struct {
     const char *name;
-    int (*make)(const struct dev_env *env);
+    int (*make)(struct dev **ret, struct dev_order *o, struct err *e);
+    void (*set)(void);
     unsigned queues;
-} devices[] = {{"rng", make_rng, 1},
-               {"balloon", make_balloon, 3},
-               {"blk", make_blk, 1},
-               {"net", make_net, 2},
-               {"vsock", make_vsock, 3}};
+} devices[] = {{"rng", virtio_rng_new, NULL, 1},
+               {"balloon", virtio_balloon_new, NULL, 3},
+               {"blk", virtio_blk_new, set_blk, 1},
+               {"net", virtio_net_new, set_net, 2},
+               {"vsock", virtio_vsock_new, set_vsock, 3}};
 
 static void begin(unsigned which)
 {
     tv_vm_init(&t);
-    struct dev_env env = tv_env(&t);
-    if (devices[which].make(&env) < 0)
+    if (devices[which].set)
+        devices[which].set();
+    if (tv_make(&t, devices[which].make, NULL) < 0)
         abort();
 }
 

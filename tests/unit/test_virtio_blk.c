@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 /* virtio-blk end to end over raw and layered disks, driven through real rings. */
-#include "../../hypervisor/virtio_blk.h"
-
 #include <fcntl.h>
 
 #include "../../hypervisor/base/fd.h"
@@ -68,14 +66,14 @@ static int dup_fd(int fd)
 
 static void make_idle(const int *fds, unsigned n, bool readonly)
 {
-    struct virtio_blk_config c = {.nlayers = n, .size = DISK, .readonly = readonly};
     struct err e = ERR_INIT;
     tv_vm_init(&t);
-    struct dev_env env = tv_env(&t);
+    t.m.disks[0] = (struct ctl_disk){
+        .nlayers = n, .size = DISK, .flags = readonly ? CTL_DISK_READONLY : 0};
     for (unsigned i = 0; i < n; i++)
-        c.fds[i] = dup_fd(fds[i]);
-    memcpy(c.serial, "serial-0123456789abc", 20);
-    if (!CHECK(virtio_blk_new(&t.dev, &env, 0, &c, &e) == 0)) {
+        t.fds.layers[0][i] = dup_fd(fds[i]);
+    memcpy(t.m.disks[0].serial, "serial-0123456789abc", 20);
+    if (!CHECK(tv_make(&t, virtio_blk_new, &e) == 0)) {
         printf("# %s\n", e.msg);
         exit(1);
     }
@@ -396,11 +394,10 @@ TEST(marks_at_pause)
 TEST(limits)
 {
     int base = base_file();
-    struct virtio_blk_config c = {
-        .fds = {dup_fd(base)}, .nlayers = 1, .size = DISK, .limit_ops = 20};
     tv_vm_init(&t);
-    struct dev_env env = tv_env(&t);
-    CHECK(virtio_blk_new(&t.dev, &env, 0, &c, NULL) == 0);
+    t.m.disks[0] = (struct ctl_disk){.nlayers = 1, .size = DISK, .limit_ops = 20};
+    t.fds.layers[0][0] = dup_fd(base);
+    CHECK(tv_make(&t, virtio_blk_new, NULL) == 0);
     CHECK(t.dev->ops->start(t.dev, NULL) == 0 && tv_activate(&t, FEATURES, 1));
     for (unsigned i = 0; i < 20; i++) /* the burst */
         CHECK(request(IN, 0, 512) == 0);
@@ -427,23 +424,24 @@ TEST(refused)
 {
     int fds[2] = {base_file(), file("not an overlay")};
     struct err e = ERR_INIT;
-    struct dev_env env;
+    int *taken = t.fds.layers[0];
     tv_vm_init(&t);
-    env = tv_env(&t);
-    struct virtio_blk_config c = {.nlayers = 0};
-    CHECK(virtio_blk_new(&t.dev, &env, 0, &c, &e) == -EINVAL);
-    c = (struct virtio_blk_config){
-        .fds = {dup_fd(fds[0]), dup_fd(fds[1])}, .nlayers = 2, .size = DISK};
-    CHECK(virtio_blk_new(&t.dev, &env, 0, &c, &e) < 0 && e.num);
-    c = (struct virtio_blk_config){.fds = {dup_fd(fds[0])}, .nlayers = 1, .size = 1000};
-    CHECK(virtio_blk_new(&t.dev, &env, 0, &c, &e) == -EINVAL);
+    CHECK(tv_make(&t, virtio_blk_new, &e) == -EINVAL);
+    t.m.disks[0] = (struct ctl_disk){.nlayers = 2, .size = DISK};
+    taken[0] = dup_fd(fds[0]);
+    taken[1] = dup_fd(fds[1]);
+    CHECK(tv_make(&t, virtio_blk_new, &e) < 0 && e.num);
+    t.m.disks[0] = (struct ctl_disk){.nlayers = 1, .size = 1000};
+    taken[0] = dup_fd(fds[0]);
+    CHECK(tv_make(&t, virtio_blk_new, &e) == -EINVAL);
     CHECK(overlay_create(fds[1], DISK * 2, NULL) == 0);
-    c = (struct virtio_blk_config){
-        .fds = {dup_fd(fds[0]), dup_fd(fds[1])}, .nlayers = 2, .size = DISK};
-    CHECK(virtio_blk_new(&t.dev, &env, 0, &c, &e) == -EINVAL);
-    int ro = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
-    c = (struct virtio_blk_config){.fds = {ro}, .nlayers = 1};
-    CHECK(virtio_blk_new(&t.dev, &env, 0, &c, &e) == -EACCES);
+    t.m.disks[0] = (struct ctl_disk){.nlayers = 2, .size = DISK};
+    taken[0] = dup_fd(fds[0]);
+    taken[1] = dup_fd(fds[1]);
+    CHECK(tv_make(&t, virtio_blk_new, &e) == -EINVAL);
+    int ro = taken[0] = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+    t.m.disks[0] = (struct ctl_disk){.nlayers = 1};
+    CHECK(tv_make(&t, virtio_blk_new, &e) == -EACCES);
     CHECK(fcntl(ro, F_GETFD) < 0); /* taken and closed */
     t.dev = NULL;
     tv_vm_free(&t);

@@ -1,8 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 /* The entropy device and the balloon. */
-#include "../../hypervisor/ctl.h"
-#include "../../hypervisor/virtio_balloon.h"
-#include "../../hypervisor/virtio_rng.h"
 #include "../tap.h"
 #include "vmm_double.h"
 
@@ -24,8 +21,7 @@ TEST(rng)
 {
     uint32_t len;
     tv_vm_init(&t);
-    struct dev_env env = tv_env(&t);
-    CHECK(virtio_rng_new(&t.dev, &env, 0, NULL) == 0);
+    CHECK(tv_make(&t, virtio_rng_new, NULL) == 0);
     CHECK(t.dev->ops->start(t.dev, NULL) == 0 && tv_activate(&t, FEATURES, 1));
     CHECK(send_buf(0, TEST_BUFS, 64, true, &len) && len == 64);
     uint8_t zero[64] = {0}, first[64];
@@ -61,8 +57,7 @@ static bool ignored(unsigned q, uint64_t gpa, uint32_t len, bool write)
 static void balloon(void)
 {
     tv_vm_init(&t);
-    struct dev_env env = tv_env(&t);
-    CHECK(virtio_balloon_new(&t.dev, &env, 0, NULL) == 0);
+    CHECK(tv_make(&t, virtio_balloon_new, NULL) == 0);
     CHECK(t.dev->ops->start(t.dev, NULL) == 0 && tv_activate(&t, FEATURES | REPORTING, 3));
     discarded_bytes = 0;
 }
@@ -150,8 +145,7 @@ TEST(target)
     CHECK(tv_quiesce(&t) && tv_save(&t, &w, NULL) == 0);
     tv_vm_free(&t);
     tv_vm_init(&t);
-    struct dev_env env = tv_env(&t);
-    CHECK(virtio_balloon_new(&t.dev, &env, 0, NULL) == 0);
+    CHECK(tv_make(&t, virtio_balloon_new, NULL) == 0);
     CHECK(tv_load(&t, w.b.data, w.b.len, NULL) == 0);
     CHECK(tv_read(&t, 0x100) == 768 && tv_read(&t, 0x104) == UINT32_MAX);
     tv_vm_free(&t);

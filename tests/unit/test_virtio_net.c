@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 /* virtio-net with a packet socket pair in place of the tap. */
-#include "../../hypervisor/virtio_net.h"
-
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/socket.h>
 
-#include "../../hypervisor/ctl.h"
 #include "../tap.h"
+#include "fake_tap.h"
 #include "vmm_double.h"
 
 #define MRG    (1ull << 15)
@@ -31,10 +29,11 @@ static void make(uint64_t limit_ops)
     CHECK(setsockopt(sp[1], SOL_SOCKET, SO_SNDBUF, &size, sizeof size) == 0);
     peer = sp[1];
     fcntl(peer, F_SETFL, O_NONBLOCK);
-    struct virtio_net_config c = {
-        .fd = sp[0], .plain = true, .mac = {2, 0, 0, 1, 2, 3}, .limit_ops = limit_ops};
-    struct dev_env env = tv_env(&t);
-    CHECK(virtio_net_new(&t.dev, &env, 0, &c, NULL) == 0);
+    static const uint8_t mac[6] = {2, 0, 0, 1, 2, 3};
+    t.fds.tap = sp[0];
+    memcpy(t.m.mac, mac, sizeof mac);
+    t.m.net_limit_ops = limit_ops;
+    CHECK(tv_make(&t, virtio_net_new, NULL) == 0);
 }
 
 static void begin(uint64_t features)
@@ -317,9 +316,8 @@ TEST(needs_a_tap)
     tv_vm_init(&t);
     struct err e = ERR_INIT;
     int fd = open("/dev/null", O_RDWR | O_CLOEXEC);
-    struct virtio_net_config c = {.fd = fd};
-    struct dev_env env = tv_env(&t);
-    CHECK(virtio_net_new(&t.dev, &env, 0, &c, &e) < 0 && e.hint[0]);
+    t.fds.tap = fd;
+    CHECK(tv_make(&t, virtio_net_new, &e) < 0 && e.hint[0]);
     CHECK(fcntl(fd, F_GETFD) < 0);
     t.dev = NULL;
     tv_vm_free(&t);

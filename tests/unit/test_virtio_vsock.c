@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 /* virtio-vsock: a guest made of packets on one side, sockets on the other. */
-#include "../../hypervisor/virtio_vsock.h"
-
 #include <fcntl.h>
 #include <sys/socket.h>
 
@@ -42,12 +40,11 @@ static int on_connect(void *ctx, uint32_t guest_port, uint32_t host_port, int fd
 
 static void make(void)
 {
-    struct virtio_vsock_config c = {.cid = CID, .on_connect = on_connect};
     memset(&told, 0, sizeof told);
     told.fd = -1;
     tv_vm_init(&t);
-    struct dev_env env = tv_env(&t);
-    CHECK(virtio_vsock_new(&t.dev, &env, 0, &c, NULL) == 0);
+    t.hooks.vsock_connect = on_connect;
+    CHECK(tv_make(&t, virtio_vsock_new, NULL) == 0);
 }
 
 /* n receive buffers */

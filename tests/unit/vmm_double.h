@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * What a virtio device needs of a machine, without KVM: guest RAM, a bus, a
- * ring, interrupts and doorbells that are plain eventfds, and a small driver
+ * ring, a count of interrupts, doorbells that are plain eventfds, and a small driver
  * that sets up queues and makes descriptor chains. For unit tests and fuzzing;
  * everything runs in one thread.
  */
@@ -17,11 +17,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "../../hypervisor/arm64_fdt.h"
 #include "../../hypervisor/base/mem.h"
-#include "../../hypervisor/bus.h"
-#include "../../hypervisor/dev.h"
-#include "../../hypervisor/irq.h"
+#include "../../hypervisor/devices.h"
 #include "../../snapshot/devstate.h"
 
 #ifndef TEST_RAM
@@ -33,27 +30,12 @@
 
 /* ---- doubles ---- */
 
-int irq_open(struct irq *irq, int vm_fd, unsigned spi, struct err *e)
-{
-    (void)vm_fd;
-    (void)e;
-    irq->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    irq->spi = spi;
-    return irq->fd < 0 ? -errno : 0;
-}
+static unsigned interrupts; /* of all devices */
 
-void irq_raise(struct irq *irq)
+void dev_interrupt(const struct dev *d)
 {
-    uint64_t one = 1;
-    if (write(irq->fd, &one, sizeof one) < 0)
-        abort();
-}
-
-void irq_close(struct irq *irq)
-{
-    if (irq->fd >= 0)
-        close(irq->fd);
-    irq->fd = -1;
+    (void)d;
+    interrupts++;
 }
 
 int doorbell_open(int vm_fd, uint64_t gpa, uint32_t val, int *ret_fd, struct err *e)
@@ -64,19 +46,6 @@ int doorbell_open(int vm_fd, uint64_t gpa, uint32_t val, int *ret_fd, struct err
     (void)e;
     *ret_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     return *ret_fd < 0 ? -errno : 0;
-}
-
-int fdt_dev_node(void *fdt, const char *name, const char *compatible, size_t n, uint64_t base,
-                 uint64_t len, uint32_t spi, struct err *e)
-{
-    (void)fdt;
-    (void)name;
-    (void)compatible;
-    (void)n;
-    (void)base;
-    (void)len;
-    (void)spi;
-    return err_set(e, ENOTSUP, "no device tree in this test");
 }
 
 static uint64_t discarded_bytes;
@@ -103,6 +72,9 @@ struct test_vm {
     struct bus bus;
     struct ring *ring;
     struct dev *dev;
+    struct ctl_machine m; /* what its order says */
+    struct machine_fds fds;
+    struct machine_hooks hooks;
     struct test_queue q[TEST_QUEUES];
     uint64_t features;
 };
@@ -117,6 +89,8 @@ static void tv_kicked(void *ctx)
 static inline void tv_vm_init(struct test_vm *t)
 {
     memset(t, 0, sizeof *t);
+    memset(&t->fds, -1, sizeof t->fds);
+    interrupts = 0;
     t->mem.size = TEST_RAM;
     t->mem.host =
         mmap(NULL, TEST_RAM, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -125,9 +99,16 @@ static inline void tv_vm_init(struct test_vm *t)
     ring_on_kick(t->ring, tv_kicked, t);
 }
 
-static inline struct dev_env tv_env(struct test_vm *t)
+/* Makes the device, as t->m, t->fds and t->hooks say. */
+static inline int tv_make(struct test_vm *t,
+                          int (*make)(struct dev **ret, struct dev_order *o, struct err *e),
+                          struct err *e)
 {
-    return (struct dev_env){.mem = &t->mem, .bus = &t->bus, .ring = t->ring, .vm_fd = -1};
+    struct dev_order o = {.env = {.mem = &t->mem, .bus = &t->bus, .ring = t->ring, .vm_fd = -1},
+                          .m = &t->m,
+                          .fds = &t->fds,
+                          .hooks = &t->hooks};
+    return make(&t->dev, &o, e);
 }
 
 static inline void tv_vm_free(struct test_vm *t)

@@ -1,18 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The connections of virtio_vsock.c: each is a stream socket of the host and a
+ * The vsock device: virtio_vsock.c (packets), vsock_conn.c (connections) and
+ * vsock_state.c (snapshots). A connection is a stream socket of the host and a
  * pair of ports, with the credit of both directions and the bytes that the host
- * has not taken yet. No guest memory is kept; packets are made and parsed by
- * the caller. I/O thread only; the guest and the socket's peer are not trusted.
+ * has not taken yet. No guest memory is kept. I/O thread only; the guest and the
+ * socket's peer are not trusted.
  */
-#ifndef DORMOUSE_VSOCK_CONN_H
-#define DORMOUSE_VSOCK_CONN_H
+#ifndef DORMOUSE_VSOCK_H
+#define DORMOUSE_VSOCK_H
 
-#include <stdbool.h>
-#include <stdint.h>
-#include <sys/uio.h>
-
-#include "base/ring.h"
+#include "virtio_mmio.h"
 
 #define VSOCK_CONNS    256u
 #define VSOCK_BUF      (64u << 10) /* towards the host, per connection; the guest's credit */
@@ -37,7 +34,7 @@ struct vsock_conn {
     struct ring_op in, out;
     struct vsock_conn *next; /* in the queue of those with something for the guest */
     bool queued;
-    uint8_t due;
+    uint32_t due;                  /* VSOCK_DUE_* */
     uint8_t shut_sent, shut_guest; /* VSOCK_SHUT_* told to and by the guest */
     bool readable;                 /* the socket may have something */
     bool eof;                      /* no: its peer has ended its direction, … */
@@ -91,5 +88,31 @@ bool vsock_conn_write(struct vsock_conn *c, struct iovec *iov, unsigned n, uint3
 bool vsock_conn_shutdown(struct vsock_conn *c, uint32_t flags);
 /* Reads all that waits in the socket into `back`. -ENOBUFS: too much, -ENOTCONN: ended. */
 int vsock_conn_drain(struct vsock_conn *c);
+
+/* ---- the device ---- */
+
+#define VSOCK_TYPE_STREAM 1u
+#define VSOCK_RESETS      512u        /* owed to the guest for ports without a connection */
+#define VSOCK_FIRST_PORT  0x40000000u /* of connections from the host */
+
+struct vsock {
+    struct virtio v;
+    struct machine_hooks hooks;
+    struct vsock_table t;
+    uint32_t next_port;
+    struct reset {
+        uint32_t guest_port, host_port;
+        uint16_t type;
+    } resets[VSOCK_RESETS];
+    unsigned reset_first, nresets;
+    bool tx_waits; /* for a place in resets */
+    struct iovec iov[VIRTQ_CHAIN];
+};
+
+/* A packet to say that there is no such connection; false: too many are owed already. */
+bool vsock_owe_reset(struct vsock *s, uint32_t guest_port, uint32_t host_port, uint16_t type);
+
+int vsock_save(struct virtio *v, struct dstate_writer *w, struct err *e);
+int vsock_load(struct virtio *v, const struct dstate_reader *r, struct err *e);
 
 #endif
