@@ -51,6 +51,14 @@ static void text(struct out *o, const char *name, const char *value)
     bytes(o, name, value, strlen(value) + 1);
 }
 
+/* A node that says what it is: one string, or several. */
+#define BEGIN(o, name, compatible) begin((o), (name), (compatible), sizeof(compatible))
+static void begin(struct out *o, const char *name, const char *compatible, size_t len)
+{
+    node(o, name);
+    bytes(o, "compatible", compatible, len);
+}
+
 static void put_cells(struct out *o, const char *name, const uint32_t *cells, size_t n)
 {
     fdt32_t be[16];
@@ -67,8 +75,7 @@ static void put_dev(struct out *o, const struct dev *d)
 {
     char name[48];
     snprintf(name, sizeof name, "%s@%llx", d->ops->node, (unsigned long long)d->base);
-    node(o, name);
-    bytes(o, "compatible", d->ops->compatible, d->ops->compatible_len);
+    begin(o, name, d->ops->compatible, d->ops->compatible_len);
     CELLS(o, "reg", CELLS64(d->base), CELLS64(d->len));
     if (d->spi != DEV_NO_SPI)
         CELLS(o, "interrupts", IRQ_SPI, d->spi, IRQ_EDGE);
@@ -106,9 +113,8 @@ static void put_cpus(struct out *o, unsigned n)
     for (unsigned i = 0; i < n; i++) {
         char name[16];
         snprintf(name, sizeof name, "cpu@%x", i);
-        node(o, name);
+        BEGIN(o, name, "arm,armv8");
         text(o, "device_type", "cpu");
-        text(o, "compatible", "arm,armv8");
         text(o, "enable-method", "psci");
         CELLS(o, "reg", i); /* KVM gives vCPU i the affinity i, up to 16 */
         end(o);
@@ -118,8 +124,8 @@ static void put_cpus(struct out *o, unsigned n)
 
 static void put_gic(struct out *o, const struct vm *vm)
 {
-    node(o, "intc@8000000");
-    text(o, "compatible", vm->gic == 3 ? "arm,gic-v3" : "arm,cortex-a15-gic");
+    const char *compatible = vm->gic == 3 ? "arm,gic-v3" : "arm,cortex-a15-gic";
+    begin(o, "intc@8000000", compatible, strlen(compatible) + 1);
     CELLS(o, "#interrupt-cells", 3);
     bytes(o, "interrupt-controller", NULL, 0);
     CELLS(o, "phandle", PHANDLE_GIC);
@@ -137,8 +143,7 @@ static void put_timer(struct out *o, const struct vm *vm)
     uint32_t flags = IRQ_LEVEL;
     if (vm->gic == 2)
         flags |= ((1u << vm->nvcpus) - 1) << 8;
-    node(o, "timer");
-    text(o, "compatible", "arm,armv8-timer");
+    BEGIN(o, "timer", "arm,armv8-timer");
     CELLS(o, "interrupts", IRQ_PPI, 13, flags, IRQ_PPI, 14, flags, IRQ_PPI, 11, flags, IRQ_PPI,
           10, flags);
     bytes(o, "always-on", NULL, 0);
@@ -147,13 +152,10 @@ static void put_timer(struct out *o, const struct vm *vm)
 
 static void put_fixed(struct out *o, const struct vm *vm)
 {
-    static const char psci[] = "arm,psci-1.0\0arm,psci-0.2";
-    node(o, "psci");
-    bytes(o, "compatible", psci, sizeof psci);
+    BEGIN(o, "psci", "arm,psci-1.0\0arm,psci-0.2");
     text(o, "method", "hvc");
     end(o);
-    node(o, "apb-pclk");
-    text(o, "compatible", "fixed-clock");
+    BEGIN(o, "apb-pclk", "fixed-clock");
     CELLS(o, "#clock-cells", 0);
     CELLS(o, "clock-frequency", CLK_HZ);
     CELLS(o, "phandle", PHANDLE_CLK);
@@ -170,8 +172,7 @@ int fdt_write(struct vm *vm, const struct fdt_boot *boot, struct err *e)
     o.r = fdt_create(o.fdt, MEM_FDT_MAX);
     if (o.r == 0)
         o.r = fdt_finish_reservemap(o.fdt);
-    node(&o, "");
-    text(&o, "compatible", "dormouse,microvm");
+    BEGIN(&o, "", "dormouse,microvm");
     text(&o, "model", "Dormouse microVM");
     CELLS(&o, "#address-cells", 2);
     CELLS(&o, "#size-cells", 2);

@@ -18,8 +18,8 @@
 
 #include "base/mem.h"
 #include "debug/debug.h"
+#include "jail.h"
 #include "kvm.h"
-#include "seccomp.h"
 
 #define VCPU_STACK (64u << 10)
 

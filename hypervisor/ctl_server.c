@@ -1,12 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The VMM's end of the control socket; see ctl_server.h. The daemon is trusted
+ * The VMM's end of the control socket; see ctl.h and machine.h. The daemon is trusted
  * to own the machine, but every length, count and state is checked: a wrong
  * order is refused with a reason and changes nothing. One request at a time is
  * worked on; only a pause takes more than one turn of the loop.
  */
-#include "ctl_server.h"
-
 #include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
@@ -94,10 +92,8 @@ static void on_ended(struct vm *vm, void *ctx)
     memset(&x, 0, sizeof x);
     x.reason = vm->end.reason;
     snprintf(x.text, sizeof x.text, "%s", vm->end.text);
-    if (vm->uart) {
-        dev_uart_flush(vm->uart);
-        dev_uart_tail(vm->uart, x.console, sizeof x.console);
-    }
+    if (vm->uart)
+        dev_uart_flush(vm->uart, x.console, sizeof x.console);
     if (s->later_id) {
         struct err e = ERR_INIT;
         answer(s, s->later_id, err_set(&e, ESHUTDOWN, "the machine ended: %s", x.text), &e);

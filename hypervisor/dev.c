@@ -56,8 +56,5 @@ void bus_write(struct bus *b, uint64_t gpa, unsigned size, uint64_t val)
 {
     struct dev *d = find(b, gpa, size);
     trace_access(true, gpa, size, val);
-    if (d && d->ops->write)
-        d->ops->write(d, gpa - d->base, size, val);
-    else
-        b->misses++;
+    b->misses += !d || !d->ops->write || !d->ops->write(d, gpa - d->base, size, val);
 }

@@ -36,9 +36,10 @@ struct dev_ops {
     size_t compatible_len;
     bool clock; /* ARM's own peripherals want one */
     /* Its registers, on a vCPU thread; off < len of the device; size is 1, 2, 4 or 8, and
-     * off+size does not cross the end. No write: read-only; no read: not on the bus. */
+     * off+size does not cross the end. A write that was refused returns false, a read counts
+     * itself in bus->misses. No write: read-only; no read: not on the bus. */
     uint64_t (*read)(struct dev *d, uint64_t off, unsigned size);
-    void (*write)(struct dev *d, uint64_t off, unsigned size, uint64_t val);
+    bool (*write)(struct dev *d, uint64_t off, unsigned size, uint64_t val);
     /* Start doing I/O (after boot set-up or after load). I/O thread. */
     int (*start)(struct dev *d, struct err *e);
     /* Stop taking new requests and call dev_quiesced(d) once nothing is in flight.
@@ -64,12 +65,11 @@ struct dev_ops {
 
 #define BUS_DEVS_MAX 32u
 
-/* The devices that have registers, by address. Accesses outside of all read as zero and are
- * counted. */
+/* The devices that have registers, by address. */
 struct bus {
     struct dev *devs[BUS_DEVS_MAX];
     unsigned n;
-    _Atomic uint64_t misses;
+    _Atomic uint64_t misses; /* accesses that no device took */
 };
 
 /* What a device gets from the machine at its making. */

@@ -23,24 +23,19 @@ static uint64_t rtc_read(struct dev *d, uint64_t off, unsigned size)
 {
     static const uint8_t id[8] = {0x31, 0x10, 0x04, 0x00, 0x0d, 0xf0, 0x05, 0xb1};
     (void)size;
+    if (off == REG_DR || off == REG_LR)
+        return (uint32_t)time(NULL) + container_of(d, struct rtc, dev)->offset;
     if (off >= REG_ID)
         return id[(off - REG_ID) / 4 % ARRAY_LEN(id)];
-    switch (off) {
-    case REG_DR:
-    case REG_LR:
-        return (uint32_t)time(NULL) + container_of(d, struct rtc, dev)->offset;
-    case REG_CR:
-        return 1; /* always on */
-    default:
-        return 0;
-    }
+    return off == REG_CR; /* always on */
 }
 
-static void rtc_write(struct dev *d, uint64_t off, unsigned size, uint64_t val)
+static bool rtc_write(struct dev *d, uint64_t off, unsigned size, uint64_t val)
 {
     (void)size;
     if (off == REG_LR)
         container_of(d, struct rtc, dev)->offset = (uint32_t)val - (uint32_t)time(NULL);
+    return true;
 }
 
 static const struct dev_ops ops = {

@@ -172,19 +172,21 @@ static uint64_t uart_read(struct dev *d, uint64_t off, unsigned size)
     return v;
 }
 
-static void uart_write(struct dev *d, uint64_t off, unsigned size, uint64_t val)
+static bool uart_write(struct dev *d, uint64_t off, unsigned size, uint64_t val)
 {
     struct uart *u = uart_of(d);
     (void)size;
     pthread_mutex_lock(&u->lock);
     write_reg(u, off, (uint32_t)val);
     pthread_mutex_unlock(&u->lock);
+    return true;
 }
 
-static void wait_input(struct uart *u)
+static void wait_input(struct dev *d)
 {
+    struct uart *u = uart_of(d);
     if (u->input_fd >= 0 && !u->input.armed && u->rx_len < RX_BYTES)
-        ring_poll(u->dev.env.ring, &u->input, u->input_fd, POLLIN);
+        ring_poll(d->env.ring, &u->input, u->input_fd, POLLIN);
 }
 
 static void input_done(struct ring_op *op, int res)
@@ -202,18 +204,13 @@ static void input_done(struct ring_op *op, int res)
         u->input_fd = -1; /* end of input */
     }
     pthread_mutex_unlock(&u->lock);
-    wait_input(u);
-}
-
-static void uart_kicked(struct dev *d)
-{
-    wait_input(uart_of(d));
+    wait_input(&u->dev);
 }
 
 static int uart_start(struct dev *d, struct err *e)
 {
     (void)e;
-    wait_input(uart_of(d));
+    wait_input(d);
     return 0;
 }
 
@@ -239,19 +236,13 @@ static int uart_load(struct dev *d, struct dstate_reader *r, struct err *e)
     return 0;
 }
 
-void dev_uart_flush(struct dev *d)
+void dev_uart_flush(struct dev *d, char *tail, size_t size)
 {
     struct uart *u = uart_of(d);
     pthread_mutex_lock(&u->lock);
     linelog_flush(&u->log);
-    pthread_mutex_unlock(&u->lock);
-}
-
-void dev_uart_tail(struct dev *d, char *ret, size_t size)
-{
-    struct uart *u = uart_of(d);
-    pthread_mutex_lock(&u->lock);
-    linelog_tail(&u->log, ret, size);
+    if (tail)
+        linelog_tail(&u->log, tail, size);
     pthread_mutex_unlock(&u->lock);
 }
 
@@ -263,7 +254,7 @@ static const struct dev_ops ops = {
     .read = uart_read,
     .write = uart_write,
     .start = uart_start,
-    .kicked = uart_kicked,
+    .kicked = wait_input,
     .save = uart_save,
     .load = uart_load,
 };

@@ -42,10 +42,9 @@ struct dev_order {
 
 /* PL011 serial port: the guest's console, written to a bounded log. */
 int dev_uart_new(struct dev **ret, struct dev_order *o, struct err *e);
-/* Writes out what is buffered. */
-void dev_uart_flush(struct dev *d);
-/* The last bytes printed, NUL-terminated. */
-void dev_uart_tail(struct dev *d, char *ret, size_t size);
+/* Writes out what is buffered; the last bytes printed go to `tail`, NUL-terminated, unless it
+ * is NULL. */
+void dev_uart_flush(struct dev *d, char *tail, size_t size);
 
 /* PL031 real-time clock: reads the host's clock, in seconds. */
 int dev_rtc_new(struct dev **ret, struct dev_order *o, struct err *e);

@@ -170,7 +170,7 @@ static void on_ended(struct vm *vm, void *ctx)
             h->status = table[i].status;
     }
     if (vm->uart)
-        dev_uart_flush(vm->uart);
+        dev_uart_flush(vm->uart, NULL, 0);
     if (h->status)
         log_error("%s", vm->end.text);
     ring_stop(vm->ring);
@@ -191,7 +191,7 @@ static void on_paused(struct vm *vm, void *ctx)
                  (unsigned long long)saved.pages_zero, (unsigned long long)saved.pages_same,
                  (unsigned long long)saved.pause_ns / 1000);
     }
-    dev_uart_flush(vm->uart);
+    dev_uart_flush(vm->uart, NULL, 0);
     ring_stop(vm->ring);
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* The jail: what the process gives up before the first guest instruction. */
+/* The jail: what the process gives up before the first guest instruction. jail.c: all that it
+ * could reach; seccomp.c: the system calls it has no use for. */
 #ifndef DORMOUSE_JAIL_H
 #define DORMOUSE_JAIL_H
 
@@ -22,5 +23,17 @@ int jail_common(struct jail *jail, struct err *e);
 int jail_own(struct jail *jail, uint32_t uid, int *ret_pagemap, struct err *e);
 /* Closes every descriptor from `first` on. */
 void jail_close_from(unsigned first);
+
+/* System call allow-lists, one per kind of thread, each call with its reason. SETUP comes
+ * first, then, when a machine is made, one of the others for each thread. */
+enum seccomp_kind { SECCOMP_VCPU, SECCOMP_IO, SECCOMP_SETUP };
+
+/* Filters the calling thread, for good. Needs no_new_privs. */
+int seccomp_enter(enum seccomp_kind kind, struct err *e);
+/* What a refused call does: a line on stderr that names it, then the process ends. The same
+ * for access to a mapped file that was cut short. */
+int seccomp_handler(struct err *e);
+/* How many calls a list holds (for tests and --version). */
+unsigned seccomp_count(enum seccomp_kind kind);
 
 #endif

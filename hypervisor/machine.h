@@ -29,4 +29,8 @@ int machine_save(struct vm *vm, int fd, bool full, int layer_fd, struct ctl_save
 /* A stretch of a paused machine's memory, as a layer. */
 int machine_save_layer(struct vm *vm, int fd, const struct ctl_layer *order, struct err *e);
 
+/* ctl_server.c, the machine's end of the control socket (messages: ctl.h). In the jail: sends
+ * CTL_READY and listens. listener: where a daemon that was started again may connect, or -1. */
+int ctl_server_start(struct vm *vm, int sock, int listener, struct err *e);
+
 #endif

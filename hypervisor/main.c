@@ -20,12 +20,10 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/num.h"
-#include "ctl_server.h"
 #include "debug/debug.h"
 #include "hand.h"
 #include "jail.h"
 #include "nursery.h"
-#include "seccomp.h"
 
 #define FD_CTL        3
 #define FD_KVM        4

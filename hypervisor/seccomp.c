@@ -1,14 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * System call filters; see seccomp.h. The tables are the policy: a call that is
+ * System call filters; see jail.h. The tables are the policy: a call that is
  * not in the thread's list ends the process with a line that names it. The first
  * filter lets through all of them, the second takes away what a thread is not to do:
  * the kernel tries each filter with every call's number when it is installed, but
  * only with those that the filters before let through, so the first is the dear one,
  * and a nursery installs it once for all its children.
  */
-#include "seccomp.h"
-
 #include <errno.h>
 #include <linux/fs.h>
 #include <linux/if_tun.h>
@@ -21,6 +19,7 @@
 
 #include "base/filter.h"
 #include "base/mem.h"
+#include "jail.h"
 #include "kvm.h"
 
 /* The last is for an access that nobody can emulate. */

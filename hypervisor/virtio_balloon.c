@@ -81,7 +81,7 @@ static void queue(struct virtio *v, unsigned q)
 {
     struct balloon *b = container_of(v, struct balloon, v);
     struct virtq_chain c;
-    if (v->later.armed)
+    if (!virtio_begin(v, q))
         return;
     for (unsigned n = 0; virtio_pop(v, q, &c, b->iov, VIRTQ_CHAIN); n++) {
         /* Deflated pages come back by being touched. */
@@ -98,12 +98,12 @@ static void queue(struct virtio *v, unsigned q)
     virtio_signal(v, q);
 }
 
-static void config_write(struct virtio *v, unsigned off, unsigned len, uint32_t val)
+static bool config_write(struct virtio *v, unsigned off, unsigned len, uint32_t val)
 {
-    if (off == CFG_ACTUAL && len == 4)
-        put_le32(v->config + CFG_ACTUAL, val);
-    else
-        v->bad_accesses++;
+    if (off != CFG_ACTUAL || len != 4)
+        return false;
+    put_le32(v->config + CFG_ACTUAL, val);
+    return true;
 }
 
 int virtio_balloon_set_target(struct dev *d, uint64_t bytes, struct err *e)

@@ -57,7 +57,6 @@ void virtio_signal(struct virtio *v, unsigned queue)
 
 void virtio_break(struct virtio *v, const char *what)
 {
-    v->guest_errors++;
     v->breaks++;
     /* The first, second, fourth, eighth: a guest that does nothing else writes few lines. */
     if ((v->breaks & (v->breaks - 1)) == 0)
@@ -122,28 +121,18 @@ static void look_at_all(struct virtio *v)
     }
 }
 
-static void later_done(struct ring_op *op, int res)
+static void wake_done(struct ring_op *op, int res)
 {
     (void)res;
-    look_at_all(container_of(op, struct virtio, later));
-}
-
-static void timer_done(struct ring_op *op, int res)
-{
-    (void)res;
-    look_at_all(container_of(op, struct virtio, timer));
-}
-
-void virtio_later(struct virtio *v)
-{
-    if (!v->later.armed)
-        ring_soon(v->dev.env.ring, &v->later);
+    look_at_all(container_of(op, struct virtio, wake));
 }
 
 void virtio_after(struct virtio *v, uint64_t ns)
 {
-    if (!v->timer.armed)
-        ring_timer(v->dev.env.ring, &v->timer, ns);
+    if (!v->wake.armed && ns)
+        ring_timer(v->dev.env.ring, &v->wake, ns);
+    else if (!v->wake.armed)
+        ring_soon(v->dev.env.ring, &v->wake);
 }
 
 static void activate(struct virtio *v)
@@ -315,8 +304,7 @@ int virtio_init(struct virtio *v, const struct virtio_ops *ops, struct dev_order
     v->ops = ops;
     v->offered =
         features | VIRTIO_F(F_VERSION_1) | VIRTIO_F(F_EVENT_IDX) | VIRTIO_F(F_INDIRECT_DESC);
-    v->later.done = later_done;
-    v->timer.done = timer_done;
+    v->wake.done = wake_done;
     for (unsigned i = 0; i < VIRTIO_QUEUES_MAX; i++)
         v->bells[i] = (struct virtio_bell){{.done = bell_done}, v, i, -1};
     pthread_mutex_init(&v->lock, NULL);

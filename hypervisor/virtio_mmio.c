@@ -91,70 +91,61 @@ static void set_half(uint64_t *reg, bool high, uint32_t val)
     *reg = (*reg & ~(0xffffffffull << shift)) | (uint64_t)val << shift;
 }
 
-static void write_queue(struct virtio *v, uint64_t off, uint32_t val)
+static bool write_queue(struct virtio *v, uint64_t off, uint32_t val)
 {
-    if (v->queue_sel >= v->ops->nqueues) {
-        v->bad_accesses++;
-        return;
-    }
+    if (v->queue_sel >= v->ops->nqueues)
+        return false;
     struct virtio_regs *q = &v->regs[v->queue_sel];
-    if (off == REG_QUEUE_READY) {
-        if (val == 0 && !(v->status & ST_DRIVER_OK))
-            q->ready = false;
-        else if (val == 1 && (v->status & ST_FEATURES_OK) && !(v->status & ST_DRIVER_OK))
-            q->ready = virtio_queue_ok(v, q);
-        return;
-    }
-    if (q->ready || (v->status & ST_DRIVER_OK)) {
-        v->bad_accesses++; /* a live queue does not change */
-        return;
-    }
-    if (off == REG_QUEUE_NUM) {
-        q->c.size = val <= v->ops->queue_size[v->queue_sel] ? (uint16_t)val : 0;
-        return;
-    }
     uint64_t *const areas[] = {&q->c.desc, &q->c.avail, &q->c.used};
-    if (off & 8)
-        v->bad_accesses++;
+    bool live = v->status & ST_DRIVER_OK;
+    if (off == REG_QUEUE_READY) {
+        if (val == 0 && !live)
+            q->ready = false;
+        else if (val == 1 && !live && (v->status & ST_FEATURES_OK))
+            q->ready = virtio_queue_ok(v, q);
+        return true;
+    }
+    if (q->ready || live) /* does not change any more */
+        return false;
+    if (off == REG_QUEUE_NUM)
+        q->c.size = val <= v->ops->queue_size[v->queue_sel] ? (uint16_t)val : 0;
+    else if (off & 8)
+        return false;
     else
         set_half(areas[(off - REG_QUEUE_AREA) / 16], off & 4, val);
+    return true;
 }
 
-static void write_register(struct virtio *v, uint64_t off, uint32_t val)
+static bool write_register(struct virtio *v, uint64_t off, uint32_t val)
 {
     switch (off) {
     case REG_DEVICE_FEATURES_SEL:
         v->device_sel = val;
-        break;
-    case REG_DRIVER_FEATURES:
-        /* Fixed once agreed on. */
-        if (v->driver_sel > 1 || (v->status & ST_FEATURES_OK))
-            v->bad_accesses++;
-        else
-            set_half(&v->accepted, v->driver_sel, val);
-        break;
+        return true;
     case REG_DRIVER_FEATURES_SEL:
         v->driver_sel = val;
-        break;
+        return true;
+    case REG_DRIVER_FEATURES:
+        if (v->driver_sel > 1 || (v->status & ST_FEATURES_OK)) /* fixed once agreed on */
+            return false;
+        set_half(&v->accepted, v->driver_sel, val);
+        return true;
     case REG_QUEUE_SEL:
         v->queue_sel = val;
-        break;
+        return true;
     case REG_QUEUE_NUM:
     case REG_QUEUE_READY:
     case REG_QUEUE_AREA ... REG_QUEUE_AREA_END - 1:
-        write_queue(v, off, val);
-        break;
+        return write_queue(v, off, val);
     case VIRTIO_REG_NOTIFY:
-        if (val < v->ops->nqueues && (v->status & ST_DRIVER_OK)) {
-            atomic_fetch_or(&v->rung, 1u << val);
-            ring_kick(v->dev.env.ring);
-        } else {
-            v->bad_accesses++;
-        }
-        break;
+        if (val >= v->ops->nqueues || !(v->status & ST_DRIVER_OK))
+            return false;
+        atomic_fetch_or(&v->rung, 1u << val);
+        ring_kick(v->dev.env.ring);
+        return true;
     case REG_INTERRUPT_ACK:
         atomic_fetch_and(&v->isr, ~val);
-        break;
+        return true;
     case REG_STATUS:
         if (val == 0)
             reset_and_wait(v);
@@ -162,10 +153,9 @@ static void write_register(struct virtio *v, uint64_t off, uint32_t val)
             virtio_add_status(v, val);
         if (atomic_load(&v->attention))
             ring_kick(v->dev.env.ring);
-        break;
+        return true;
     default:
-        v->bad_accesses++;
-        break;
+        return false;
     }
 }
 
@@ -196,7 +186,7 @@ static uint32_t read_register(struct virtio *v, uint64_t off)
     case REG_CONFIG_GENERATION:
         return v->config_gen;
     default:
-        v->bad_accesses++;
+        v->dev.env.bus->misses++;
         return 0;
     }
 }
@@ -215,7 +205,7 @@ uint64_t virtio_dev_read(struct dev *d, uint64_t off, unsigned size)
     uint64_t val = 0;
     pthread_mutex_lock(&v->lock);
     if (!access_ok(v, off, size))
-        v->bad_accesses++;
+        d->env.bus->misses++;
     else if (off < REG_CONFIG)
         val = read_register(v, off);
     else
@@ -224,15 +214,16 @@ uint64_t virtio_dev_read(struct dev *d, uint64_t off, unsigned size)
     return val;
 }
 
-void virtio_dev_write(struct dev *d, uint64_t off, unsigned size, uint64_t val)
+bool virtio_dev_write(struct dev *d, uint64_t off, unsigned size, uint64_t val)
 {
     struct virtio *v = container_of(d, struct virtio, dev);
     pthread_mutex_lock(&v->lock);
-    if (!access_ok(v, off, size) || (off >= REG_CONFIG && !v->ops->config_write))
-        v->bad_accesses++;
-    else if (off < REG_CONFIG)
-        write_register(v, off, (uint32_t)val);
-    else
-        v->ops->config_write(v, (unsigned)(off - REG_CONFIG), size, (uint32_t)val);
+    bool ok = access_ok(v, off, size);
+    if (ok && off < REG_CONFIG)
+        ok = write_register(v, off, (uint32_t)val);
+    else if (ok)
+        ok = v->ops->config_write &&
+             v->ops->config_write(v, (unsigned)(off - REG_CONFIG), size, (uint32_t)val);
     pthread_mutex_unlock(&v->lock);
+    return ok;
 }

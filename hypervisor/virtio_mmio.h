@@ -42,8 +42,9 @@ struct virtio_ops {
     void (*stop)(struct virtio *v);
     /* The driver is gone and nothing is in flight: back to the state after creation. */
     void (*reset)(struct virtio *v);
-    /* vCPU thread, lock held: the guest wrote config space; v->config is unchanged. */
-    void (*config_write)(struct virtio *v, unsigned off, unsigned len, uint32_t val);
+    /* vCPU thread, lock held: the guest wrote config space; v->config is unchanged. False:
+     * refused. */
+    bool (*config_write)(struct virtio *v, unsigned off, unsigned len, uint32_t val);
     int (*start)(struct virtio *v, struct err *e);
     int (*save)(struct virtio *v, struct dstate_writer *w, struct err *e);
     int (*load)(struct virtio *v, const struct dstate_reader *r, struct err *e);
@@ -68,7 +69,6 @@ struct virtio {
     uint8_t config[VIRTIO_CONFIG_MAX];
     unsigned config_len;
     bool resetting;
-    uint64_t bad_accesses;
 
     _Atomic uint32_t isr;
     _Atomic uint32_t rung;  /* queues notified without a doorbell, by bit */
@@ -78,9 +78,9 @@ struct virtio {
     uint64_t features;                  /* accepted, once active */
     bool started, active, stopped, broken;
     unsigned inflight;
-    uint64_t guest_errors, breaks;
+    uint64_t breaks;
     struct log_limit log;
-    struct ring_op later, timer; /* virtio_later(), virtio_after() */
+    struct ring_op wake; /* virtio_after() */
     struct virtio_bell {
         struct ring_op op;
         struct virtio *v;
@@ -95,7 +95,7 @@ int virtio_init(struct virtio *v, const struct virtio_ops *ops, struct dev_order
                 uint64_t features, struct dev **ret, struct err *e);
 
 uint64_t virtio_dev_read(struct dev *d, uint64_t off, unsigned size);
-void virtio_dev_write(struct dev *d, uint64_t off, unsigned size, uint64_t val);
+bool virtio_dev_write(struct dev *d, uint64_t off, unsigned size, uint64_t val);
 int virtio_dev_start(struct dev *d, struct err *e);
 void virtio_dev_quiesce(struct dev *d);
 void virtio_dev_resume(struct dev *d);
@@ -125,7 +125,7 @@ static inline bool virtio_running(const struct virtio *v)
  * nothing. */
 static inline bool virtio_begin(struct virtio *v, unsigned queue)
 {
-    if (!virtio_running(v) || v->vq[queue].size == 0 || v->later.armed)
+    if (!virtio_running(v) || v->vq[queue].size == 0 || v->wake.armed)
         return false;
     virtq_disable_notify(&v->vq[queue]);
     return true;
@@ -138,15 +138,15 @@ static inline bool virtio_has(const struct virtio *v, unsigned feature_bit)
  * it broke the queue and the device needs a reset. */
 bool virtio_pop(struct virtio *v, unsigned queue, struct virtq_chain *c, struct iovec *iov,
                 unsigned max);
-/* ops->queue for every queue: at the loop's next turn, or after a while. */
-void virtio_later(struct virtio *v);
+/* ops->queue for every queue, after a while (0: at the loop's next turn). Until then
+ * virtio_begin() refuses. */
 void virtio_after(struct virtio *v, uint64_t ns);
 /* After `batch` requests others get their turn, then the device again. */
 static inline bool virtio_enough(struct virtio *v, unsigned n, unsigned batch)
 {
     if (n < batch)
         return false;
-    virtio_later(v);
+    virtio_after(v, 0);
     return true;
 }
 /* virtq_signal() and the interrupt. */

@@ -41,13 +41,6 @@ _Static_assert(sizeof(struct packet) == HEADER, "a header as virtio lays it out"
 
 /* ---- host to guest --------------------------------------------------------------------- */
 
-static void rx(struct vsock *s);
-
-static void woken(struct vsock_table *t)
-{
-    rx(container_of(t, struct vsock, t));
-}
-
 bool vsock_owe_reset(struct vsock *s, uint32_t guest_port, uint32_t host_port, uint16_t type)
 {
     if (s->nresets == VSOCK_RESETS)
@@ -57,17 +50,11 @@ bool vsock_owe_reset(struct vsock *s, uint32_t guest_port, uint32_t host_port, u
     return true;
 }
 
-static void lost(struct vsock_table *t, struct vsock_conn *c)
+void vsock_lost(struct vsock_conn *c)
 {
-    struct vsock *s = container_of(t, struct vsock, t);
     /* A request the guest has not seen needs no end. */
     if (!(c->due & VSOCK_DUE_REQUEST))
-        vsock_owe_reset(s, c->guest_port, c->host_port, VSOCK_TYPE_STREAM);
-}
-
-static void reset_conn(struct vsock *s, struct vsock_conn *c)
-{
-    lost(&s->t, c);
+        vsock_owe_reset(c->s, c->guest_port, c->host_port, VSOCK_TYPE_STREAM);
     vsock_conn_close(c);
 }
 
@@ -134,7 +121,7 @@ static uint32_t send_next(struct vsock *s, unsigned niov)
         return HEADER;
     }
     struct vsock_conn *c;
-    while ((c = vsock_conn_next(&s->t)) != NULL) {
+    while ((c = vsock_conn_next(s)) != NULL) {
         uint32_t len = send_one(s, c, niov);
         if (len) {
             vsock_conn_queue(c); /* at the end: others first */
@@ -144,12 +131,12 @@ static uint32_t send_next(struct vsock *s, unsigned niov)
     return 0;
 }
 
-static void rx(struct vsock *s)
+void vsock_rx(struct vsock *s)
 {
     struct virtq_chain c;
-    if ((!s->nresets && !s->t.head) || !virtio_begin(&s->v, RX))
+    if ((!s->nresets && !s->head) || !virtio_begin(&s->v, RX))
         return;
-    for (unsigned i = 0; s->nresets || s->t.head; i++) {
+    for (unsigned i = 0; s->nresets || s->head; i++) {
         if (virtio_enough(&s->v, i, BATCH))
             break;
         if (!virtio_pop(&s->v, RX, &c, s->iov, VIRTQ_CHAIN))
@@ -167,7 +154,7 @@ static void rx(struct vsock *s)
     }
     virtio_signal(&s->v, RX);
     if (s->tx_waits && s->nresets < VSOCK_RESETS / 2)
-        virtio_later(&s->v);
+        virtio_after(&s->v, 0);
 }
 
 /* ---- guest to host --------------------------------------------------------------------- */
@@ -188,7 +175,7 @@ static bool announce(struct vsock *s, struct vsock_conn *c)
 
 static void request(struct vsock *s, const struct packet *p)
 {
-    struct vsock_conn *c = vsock_conn_new(&s->t, p->src_port, p->dst_port, -1);
+    struct vsock_conn *c = vsock_conn_new(s, p->src_port, p->dst_port, -1);
     if (!c) {
         vsock_owe_reset(s, p->src_port, p->dst_port, p->type);
         return;
@@ -200,13 +187,13 @@ static void request(struct vsock *s, const struct packet *p)
     if (announce(s, c))
         vsock_conn_queue(c);
     else
-        reset_conn(s, c);
+        vsock_lost(c);
 }
 
 static void response(struct vsock *s, struct vsock_conn *c)
 {
     if (c->state != VSOCK_CONNECTING || (c->due & VSOCK_DUE_REQUEST)) {
-        reset_conn(s, c);
+        vsock_lost(c);
         return;
     }
     c->state = VSOCK_OPEN;
@@ -217,7 +204,7 @@ static void response(struct vsock *s, struct vsock_conn *c)
 
 static void handle(struct vsock *s, const struct packet *p, struct iovec *data, unsigned n)
 {
-    struct vsock_conn *c = vsock_conn_find(&s->t, p->src_port, p->dst_port);
+    struct vsock_conn *c = vsock_conn_find(s, p->src_port, p->dst_port);
     bool ok = true;
     if (p->type != VSOCK_TYPE_STREAM || (!c && p->op != OP_REQUEST)) {
         if (p->op != OP_RST)
@@ -231,7 +218,7 @@ static void handle(struct vsock *s, const struct packet *p, struct iovec *data, 
     c->guest_alloc = p->buf_alloc;
     c->guest_fwd = p->fwd_cnt;
     if (c->state == VSOCK_CONNECTING && p->op != OP_RESPONSE && p->op != OP_RST) {
-        reset_conn(s, c);
+        vsock_lost(c);
         return;
     }
     switch (p->op) {
@@ -259,7 +246,7 @@ static void handle(struct vsock *s, const struct packet *p, struct iovec *data, 
     if (ok)
         vsock_conn_queue(c);
     else
-        reset_conn(s, c);
+        vsock_lost(c);
 }
 
 static void tx(struct vsock *s)
@@ -282,24 +269,23 @@ static void tx(struct vsock *s)
             struct packet p;
             iov_read(s->iov, c.n_out, 0, &p, sizeof p);
             unsigned skip = iov_skip(s->iov, c.n_out, HEADER);
-            if (p.src_cid != CTL_CID || p.dst_cid != HOST_CID)
-                s->v.guest_errors++;
-            else if (p.len > c.out_len - HEADER || p.len > DATA_MAX)
+            bool ours = p.src_cid == CTL_CID && p.dst_cid == HOST_CID;
+            if (ours && (p.len > c.out_len - HEADER || p.len > DATA_MAX))
                 vsock_owe_reset(s, p.src_port, p.dst_port, p.type);
-            else
+            else if (ours)
                 handle(s, &p, s->iov + skip, iov_clip(s->iov + skip, c.n_out - skip, p.len));
         }
         virtq_push(&s->v.vq[TX], c.head, 0);
     }
     virtio_signal(&s->v, TX);
-    rx(s);
+    vsock_rx(s);
 }
 
 static void queue(struct virtio *v, unsigned i)
 {
     struct vsock *s = container_of(v, struct vsock, v);
     if (i == RX)
-        rx(s);
+        vsock_rx(s);
     else if (i == TX)
         tx(s);
 }
@@ -307,7 +293,8 @@ static void queue(struct virtio *v, unsigned i)
 static void reset(struct virtio *v)
 {
     struct vsock *s = container_of(v, struct vsock, v);
-    vsock_conn_close_all(&s->t);
+    for (unsigned i = 0; i < s->used; i++)
+        vsock_conn_close(&s->conns[i]);
     s->nresets = 0;
     s->tx_waits = false;
 }
@@ -322,8 +309,8 @@ int virtio_vsock_open(struct dev *d, uint32_t guest_port, int fd, struct err *e)
     do {
         if (s->next_port++ == UINT32_MAX - 1)
             s->next_port = VSOCK_FIRST_PORT;
-    } while (vsock_conn_find(&s->t, guest_port, s->next_port));
-    struct vsock_conn *c = vsock_conn_new(&s->t, guest_port, s->next_port, fd);
+    } while (vsock_conn_find(s, guest_port, s->next_port));
+    struct vsock_conn *c = vsock_conn_new(s, guest_port, s->next_port, fd);
     if (!c) {
         close(fd);
         return err_set(e, EMFILE, "all %u vsock connections are in use", VSOCK_CONNS);
@@ -332,7 +319,7 @@ int virtio_vsock_open(struct dev *d, uint32_t guest_port, int fd, struct err *e)
     c->due = VSOCK_DUE_REQUEST;
     vsock_conn_poll(c);
     vsock_conn_queue(c);
-    rx(s);
+    vsock_rx(s);
     return 0;
 }
 
@@ -341,14 +328,14 @@ static int start(struct virtio *v, struct err *e)
 {
     struct vsock *s = container_of(v, struct vsock, v);
     (void)e;
-    for (unsigned i = 0; i < s->t.used; i++) {
-        struct vsock_conn *c = &s->t.conns[i];
+    for (unsigned i = 0; i < s->used; i++) {
+        struct vsock_conn *c = &s->conns[i];
         if (c->state != VSOCK_OPEN || c->fd >= 0)
             continue;
         if (announce(s, c))
             vsock_conn_queue(c);
         else
-            reset_conn(s, c);
+            vsock_lost(c);
     }
     return 0;
 }
@@ -358,8 +345,8 @@ static int start(struct virtio *v, struct err *e)
 static void vsock_free(struct virtio *v)
 {
     struct vsock *s = container_of(v, struct vsock, v);
-    for (unsigned i = 0; i < s->t.used; i++) {
-        struct vsock_conn *c = &s->t.conns[i];
+    for (unsigned i = 0; i < s->used; i++) {
+        struct vsock_conn *c = &s->conns[i];
         if (c->state != VSOCK_FREE && c->fd >= 0)
             close(c->fd);
         free(c->buf);
@@ -388,9 +375,6 @@ int virtio_vsock_new(struct dev **ret, struct dev_order *o, struct err *e)
         return err_sys(e, ENOMEM, "make a vsock device");
     s->hooks = *o->hooks;
     s->next_port = VSOCK_FIRST_PORT;
-    s->t.ring = o->env.ring;
-    s->t.woken = woken;
-    s->t.lost = lost;
     put_le64(s->v.config, CTL_CID);
     s->v.config_len = 8;
     return virtio_init(&s->v, &ops, o, 0, ret, e);

@@ -25,9 +25,9 @@ enum {
     VSOCK_DUE_SHUTDOWN = 8,
 };
 
-struct vsock_table;
+struct vsock;
 struct vsock_conn {
-    struct vsock_table *t;
+    struct vsock *s;
     enum { VSOCK_FREE, VSOCK_CONNECTING, VSOCK_OPEN, VSOCK_CLOSING } state;
     uint32_t guest_port, host_port;
     int fd; /* -1: loaded from a snapshot and not attached yet */
@@ -51,30 +51,39 @@ struct vsock_conn {
     uint32_t back_off, back_len;
 };
 
-struct vsock_table {
-    struct ring *ring;
+#define VSOCK_TYPE_STREAM 1u
+#define VSOCK_RESETS      512u        /* owed to the guest for ports without a connection */
+#define VSOCK_FIRST_PORT  0x40000000u /* of connections from the host */
+
+struct vsock {
+    struct virtio v;
+    struct machine_hooks hooks;
     struct vsock_conn conns[VSOCK_CONNS];
-    unsigned used; /* conns[used..] have never been in use */
-    struct vsock_conn *head, *tail;
-    /* A connection was queued outside of a call by the device. */
-    void (*woken)(struct vsock_table *t);
-    /* A connection ended by the host's doing: tell the guest. The conn is closed next. */
-    void (*lost)(struct vsock_table *t, struct vsock_conn *c);
+    unsigned used;                  /* conns[used..] have never been in use */
+    struct vsock_conn *head, *tail; /* of those with something for the guest */
+    uint32_t next_port;
+    struct reset {
+        uint32_t guest_port, host_port;
+        uint16_t type;
+    } resets[VSOCK_RESETS];
+    unsigned reset_first, nresets;
+    bool tx_waits; /* for a place in resets */
+    struct iovec iov[VIRTQ_CHAIN];
 };
 
+/* ---- vsock_conn.c ---- */
+
 /* NULL: table full or no memory. The fd is the connection's from here on if successful. */
-struct vsock_conn *vsock_conn_new(struct vsock_table *t, uint32_t guest_port,
-                                  uint32_t host_port, int fd);
-struct vsock_conn *vsock_conn_find(struct vsock_table *t, uint32_t guest_port,
-                                   uint32_t host_port);
+struct vsock_conn *vsock_conn_new(struct vsock *s, uint32_t guest_port, uint32_t host_port,
+                                  int fd);
+struct vsock_conn *vsock_conn_find(struct vsock *s, uint32_t guest_port, uint32_t host_port);
 void vsock_conn_close(struct vsock_conn *c);
-void vsock_conn_close_all(struct vsock_table *t);
 /* Gives an fd to a loaded connection. */
 void vsock_conn_attach(struct vsock_conn *c, int fd);
 
 /* Puts it in the queue if there is something to send; takes the next from it. */
 void vsock_conn_queue(struct vsock_conn *c);
-struct vsock_conn *vsock_conn_next(struct vsock_table *t);
+struct vsock_conn *vsock_conn_next(struct vsock *s);
 /* How many data bytes could be read for the guest now; 0 also when none are expected. */
 uint32_t vsock_conn_sendable(const struct vsock_conn *c);
 /* Listens for what the connection waits for from its socket. */
@@ -89,28 +98,16 @@ bool vsock_conn_shutdown(struct vsock_conn *c, uint32_t flags);
 /* Reads all that waits in the socket into `back`. -ENOBUFS: too much, -ENOTCONN: ended. */
 int vsock_conn_drain(struct vsock_conn *c);
 
-/* ---- the device ---- */
+/* ---- virtio_vsock.c ---- */
 
-#define VSOCK_TYPE_STREAM 1u
-#define VSOCK_RESETS      512u        /* owed to the guest for ports without a connection */
-#define VSOCK_FIRST_PORT  0x40000000u /* of connections from the host */
-
-struct vsock {
-    struct virtio v;
-    struct machine_hooks hooks;
-    struct vsock_table t;
-    uint32_t next_port;
-    struct reset {
-        uint32_t guest_port, host_port;
-        uint16_t type;
-    } resets[VSOCK_RESETS];
-    unsigned reset_first, nresets;
-    bool tx_waits; /* for a place in resets */
-    struct iovec iov[VIRTQ_CHAIN];
-};
-
+/* Fills what receive buffers there are. */
+void vsock_rx(struct vsock *s);
+/* The connection is over, and the guest is told. */
+void vsock_lost(struct vsock_conn *c);
 /* A packet to say that there is no such connection; false: too many are owed already. */
 bool vsock_owe_reset(struct vsock *s, uint32_t guest_port, uint32_t host_port, uint16_t type);
+
+/* ---- vsock_state.c ---- */
 
 int vsock_save(struct virtio *v, struct dstate_writer *w, struct err *e);
 int vsock_load(struct virtio *v, const struct dstate_reader *r, struct err *e);

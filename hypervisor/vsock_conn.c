@@ -13,8 +13,8 @@
 
 static void unqueue(struct vsock_conn *c)
 {
-    struct vsock_table *t = c->t;
-    struct vsock_conn *prev = NULL, *i = t->head;
+    struct vsock *s = c->s;
+    struct vsock_conn *prev = NULL, *i = s->head;
     if (!c->queued)
         return;
     while (i != c) {
@@ -24,9 +24,9 @@ static void unqueue(struct vsock_conn *c)
     if (prev)
         prev->next = c->next;
     else
-        t->head = c->next;
-    if (t->tail == c)
-        t->tail = prev;
+        s->head = c->next;
+    if (s->tail == c)
+        s->tail = prev;
     c->queued = false;
 }
 
@@ -54,21 +54,9 @@ void vsock_conn_close(struct vsock_conn *c)
     /* The peer learns of it now, even if the descriptor lives on for a moment. */
     if (c->fd >= 0)
         shutdown(c->fd, SHUT_RDWR);
-    ring_cancel(c->t->ring, &c->in);
-    ring_cancel(c->t->ring, &c->out);
+    ring_cancel(c->s->v.dev.env.ring, &c->in);
+    ring_cancel(c->s->v.dev.env.ring, &c->out);
     release(c);
-}
-
-void vsock_conn_close_all(struct vsock_table *t)
-{
-    for (unsigned i = 0; i < t->used; i++)
-        vsock_conn_close(&t->conns[i]);
-}
-
-static void lost(struct vsock_conn *c)
-{
-    c->t->lost(c->t, c);
-    vsock_conn_close(c);
 }
 
 /* ---- the socket ------------------------------------------------------------------------ */
@@ -118,7 +106,7 @@ static bool flush(struct vsock_conn *c)
 
 void vsock_conn_poll(struct vsock_conn *c)
 {
-    struct ring *ring = c->t->ring;
+    struct ring *ring = c->s->v.dev.env.ring;
     if (c->fd < 0 || c->state == VSOCK_CLOSING || c->state == VSOCK_FREE)
         return;
     /* With no event asked for, a poll still reports that the peer is gone. */
@@ -144,7 +132,7 @@ static void in_done(struct ring_op *op, int res)
     if (res < 0 || (res & (POLLHUP | POLLERR)))
         c->hup = true;
     if (c->hup && c->state == VSOCK_CONNECTING) {
-        lost(c);
+        vsock_lost(c);
     } else if (c->hup && c->eof) {
         c->due |= VSOCK_DUE_SHUTDOWN;
         vsock_conn_queue(c);
@@ -152,7 +140,7 @@ static void in_done(struct ring_op *op, int res)
         vsock_conn_queue(c);
         vsock_conn_poll(c);
     }
-    c->t->woken(c->t);
+    vsock_rx(c->s);
 }
 
 static void out_done(struct ring_op *op, int res)
@@ -167,9 +155,9 @@ static void out_done(struct ring_op *op, int res)
         vsock_conn_queue(c);
         vsock_conn_poll(c);
     } else {
-        lost(c);
+        vsock_lost(c);
     }
-    c->t->woken(c->t);
+    vsock_rx(c->s);
 }
 
 uint32_t vsock_conn_read(struct vsock_conn *c, struct iovec *iov, unsigned n)
@@ -260,21 +248,21 @@ int vsock_conn_drain(struct vsock_conn *c)
 
 /* ---- the table ------------------------------------------------------------------------- */
 
-struct vsock_conn *vsock_conn_new(struct vsock_table *t, uint32_t guest_port,
-                                  uint32_t host_port, int fd)
+struct vsock_conn *vsock_conn_new(struct vsock *s, uint32_t guest_port, uint32_t host_port,
+                                  int fd)
 {
     unsigned i = 0;
-    while (i < t->used && t->conns[i].state != VSOCK_FREE)
+    while (i < s->used && s->conns[i].state != VSOCK_FREE)
         i++;
     if (i == VSOCK_CONNS)
         return NULL;
     uint8_t *buf = malloc(VSOCK_BUF);
     if (!buf)
         return NULL;
-    if (i == t->used)
-        t->used++;
-    struct vsock_conn *c = &t->conns[i];
-    *c = (struct vsock_conn){.t = t,
+    if (i == s->used)
+        s->used++;
+    struct vsock_conn *c = &s->conns[i];
+    *c = (struct vsock_conn){.s = s,
                              .guest_port = guest_port,
                              .host_port = host_port,
                              .fd = fd,
@@ -284,11 +272,10 @@ struct vsock_conn *vsock_conn_new(struct vsock_table *t, uint32_t guest_port,
     return c;
 }
 
-struct vsock_conn *vsock_conn_find(struct vsock_table *t, uint32_t guest_port,
-                                   uint32_t host_port)
+struct vsock_conn *vsock_conn_find(struct vsock *s, uint32_t guest_port, uint32_t host_port)
 {
-    for (unsigned i = 0; i < t->used; i++) {
-        struct vsock_conn *c = &t->conns[i];
+    for (unsigned i = 0; i < s->used; i++) {
+        struct vsock_conn *c = &s->conns[i];
         if ((c->state == VSOCK_OPEN || c->state == VSOCK_CONNECTING) &&
             c->guest_port == guest_port && c->host_port == host_port)
             return c;
@@ -302,7 +289,7 @@ void vsock_conn_attach(struct vsock_conn *c, int fd)
     if (flush(c))
         vsock_conn_poll(c);
     else
-        lost(c);
+        vsock_lost(c);
 }
 
 uint32_t vsock_conn_sendable(const struct vsock_conn *c)
@@ -316,26 +303,26 @@ uint32_t vsock_conn_sendable(const struct vsock_conn *c)
 
 void vsock_conn_queue(struct vsock_conn *c)
 {
-    struct vsock_table *t = c->t;
+    struct vsock *s = c->s;
     if (c->queued || (c->state != VSOCK_OPEN && c->state != VSOCK_CONNECTING) ||
         (c->due == 0 && vsock_conn_sendable(c) == 0))
         return;
     c->next = NULL;
     c->queued = true;
-    if (t->tail)
-        t->tail->next = c;
+    if (s->tail)
+        s->tail->next = c;
     else
-        t->head = c;
-    t->tail = c;
+        s->head = c;
+    s->tail = c;
 }
 
-struct vsock_conn *vsock_conn_next(struct vsock_table *t)
+struct vsock_conn *vsock_conn_next(struct vsock *s)
 {
-    struct vsock_conn *c = t->head;
+    struct vsock_conn *c = s->head;
     if (c) {
-        t->head = c->next;
-        if (!t->head)
-            t->tail = NULL;
+        s->head = c->next;
+        if (!s->head)
+            s->tail = NULL;
         c->queued = false;
     }
     return c;

@@ -80,8 +80,8 @@ int vsock_save(struct virtio *v, struct dstate_writer *w, struct err *e)
     unsigned n = 0;
     for (unsigned i = 0; i < s->nresets; i++)
         save_reset(&resets, &s->resets[(s->reset_first + i) % VSOCK_RESETS]);
-    for (unsigned i = 0; r == 0 && i < s->t.used; i++) {
-        struct vsock_conn *c = &s->t.conns[i];
+    for (unsigned i = 0; r == 0 && i < s->used; i++) {
+        struct vsock_conn *c = &s->conns[i];
         if (c->state != VSOCK_OPEN && c->state != VSOCK_CONNECTING)
             continue;
         r = lasting(c) ? vsock_conn_drain(c) : -ENOTCONN;
@@ -119,9 +119,9 @@ static int load_conn(struct vsock *s, const uint8_t *row, unsigned i,
     if ((x.host_port != GP_PORT_CONTROL && x.host_port != GP_PORT_LOG) || len > VSOCK_BUF ||
         x.received - x.fwd != len || back_len > VSOCK_BACK_MAX ||
         (x.due & ~(uint32_t)VSOCK_DUE_RESPONSE) ||
-        vsock_conn_find(&s->t, x.guest_port, x.host_port))
+        vsock_conn_find(s, x.guest_port, x.host_port))
         return err_set(e, EBADMSG, "saved connection %u is not valid", i);
-    struct vsock_conn *c = vsock_conn_new(&s->t, x.guest_port, x.host_port, -1);
+    struct vsock_conn *c = vsock_conn_new(s, x.guest_port, x.host_port, -1);
     if (!c)
         return err_set(e, ENOMEM, "more saved connections than can be");
     dstate_unpack(conn_row, ARRAY_LEN(conn_row), row, c);
