@@ -211,8 +211,6 @@ static int make_machine(struct ctl_server *s, const void *body, struct err *e)
                                     : machine_restore(s->vm, m, &fds, &hooks, e);
     }
     machine_fds_close(&fds);
-    if (r < 0 && r != -EBUSY)
-        vm_end(s->vm, CTL_EXIT_ERROR, -1, "%s", e->msg);
     return r;
 }
 
@@ -352,12 +350,15 @@ static int handle(struct ctl_server *s, struct err *e)
         const struct order *o = &orders[i];
         if (o->type != m->type)
             continue;
-        if (m->len != o->len || m->nfds < o->min_fds || m->nfds > o->max_fds)
-            return err_set(e, EBADMSG,
-                           "order %u with %u bytes and %u descriptors; it has %u bytes and "
-                           "%u to %u descriptors",
-                           m->type, m->len, m->nfds, o->len, o->min_fds, o->max_fds);
-        return o->run(s, m->body, e);
+        int r = m->len == o->len && m->nfds >= o->min_fds && m->nfds <= o->max_fds
+                    ? o->run(s, m->body, e)
+                    : err_set(e, EBADMSG,
+                              "order %u with %u bytes and %u descriptors; it has %u bytes and "
+                              "%u to %u descriptors",
+                              m->type, m->len, m->nfds, o->len, o->min_fds, o->max_fds);
+        if (r < 0 && r != -EBUSY && o->run == make_machine) /* half made at best */
+            vm_end(s->vm, CTL_EXIT_ERROR, -1, "%s", e->msg);
+        return r;
     }
     return err_set(e, ENOTSUP, "control message %u is not supported", m->type);
 }
