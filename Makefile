@@ -30,7 +30,7 @@ SNAPSHOT := devstate io kerneltext memscan overlay overmerge snapcheck snapdelta
 
 VMM :=  \
 	arm64_boot arm64_fdt arm64_gic arm64_regs arm64_vcpu ctl_server dev dev_rtc \
-	dev_uart dev_vmgenid hand irq jail kvm machine main nursery seccomp virtio_balloon \
+	dev_uart dev_vmgenid hand jail kvm machine main nursery seccomp virtio_balloon \
 	virtio_blk virtio_dev virtio_mmio virtio_net virtio_rng virtio_vsock virtq vm vm_memory vm_prepare vm_restore \
 	vm_save vsock_conn vsock_state
 # Only in the debug twin.
@@ -224,11 +224,10 @@ $(B)/debug/dormouse-vmm-debug $(B)/debug/dormouse-vmm-ubsan:
 $(B)/obj/example/machine.c: docs/research.md hypervisor/machine.c
 	@mkdir -p $(@D)
 	$(Q)awk '/^```c$$/ { on = 1; next } /^```/ { on = 0 } on' docs/research.md >$(@D)/page.c
-	$(Q)sed '/^        {1, dev_count/d' $(@D)/page.c >$(@D)/dev_count.c
-	$(Q)sed -n '/^        {1, dev_count/p' $(@D)/page.c >$(@D)/line.c
-	$(Q)sed -e '/, virtio_balloon_new, /r $(@D)/line.c' -e '/^int machine_devs/i\
-	int dev_count_new(struct dev **ret, struct dev_order *o, struct err *e);' \
-		hypervisor/machine.c >$@
+	$(Q)sed '/^        {1, &dev_count/d' $(@D)/page.c >$(@D)/dev_count.c
+	$(Q)sed -n '/^        {1, &dev_count/p' $(@D)/page.c >$(@D)/line.c
+	$(Q)sed -e '/, &virtio_balloon_ops/r $(@D)/line.c' \
+		-e '/^int machine_devs/i extern const struct dev_ops dev_count_ops;' hypervisor/machine.c >$@
 $(B)/debug/dormouse-vmm-example: $(call objects,debug,$(filter-out hypervisor/machine.c,$(VMM_DEBUG_SRC))) \
 		$(B)/obj/example/machine.c
 	$(call say,LINK,"$(@F)")

@@ -10,7 +10,6 @@
 #include <errno.h>
 #include <sys/stat.h>
 
-#include "arm64_fdt.h"
 #include "arm64_vcpu.h"
 #include "base/fd.h"
 #include "base/num.h"

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Cold boot: kernel Image and initrd into guest memory, device tree, first registers. */
+/* Cold boot: kernel Image and initrd into guest memory, first registers; the device tree, by
+ * arm64_fdt.c. */
 #ifndef DORMOUSE_ARM64_BOOT_H
 #define DORMOUSE_ARM64_BOOT_H
 
@@ -22,5 +23,13 @@ int boot_parse_image(const void *head, size_t len, uint64_t file_len, struct ima
 /* Memory is mapped and devices are made. initrd_fd may be -1. The kernel's file is mapped,
  * not read: it must not be changed in place while the machine lives. */
 int boot_load(struct vm *vm, int kernel_fd, int initrd_fd, const char *cmdline, struct err *e);
+
+struct fdt_boot {
+    const char *cmdline;
+    uint64_t initrd, initrd_len; /* guest address; length 0: none */
+};
+
+/* Writes the tree to MEM_FDT. */
+int fdt_write(struct vm *vm, const struct fdt_boot *boot, struct err *e);
 
 #endif

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The device tree; see arm64_fdt.h. Written into guest memory before the guest
+ * The device tree; see arm64_boot.h. Written into guest memory before the guest
  * runs, with libfdt's sequential calls; the first error sticks.
  */
-#include "arm64_fdt.h"
+#include "arm64_boot.h"
 
 #include <errno.h>
 #include <libfdt.h>

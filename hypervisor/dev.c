@@ -3,28 +3,45 @@
 #include "dev.h"
 
 #include <errno.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "debug/trace.h"
+#include "devices.h"
 
-int dev_init(struct dev *d, const struct dev_ops *ops, const struct dev_env *env, uint64_t base,
-             uint64_t len, uint32_t spi, struct err *e)
+static int add(struct bus *b, struct dev *d, struct err *e)
 {
-    struct bus *b = env->bus;
     unsigned at = b->n;
-    *d = (struct dev){.ops = ops, .env = *env, .base = base, .len = len, .spi = spi};
-    trace_device(ops->name, base, len, spi);
-    if (!ops->read)
-        return 0;
     if (b->n == BUS_DEVS_MAX)
         return err_set(e, ENOSPC, "more than %u devices", BUS_DEVS_MAX);
-    while (at > 0 && b->devs[at - 1]->base > base)
+    while (at > 0 && b->devs[at - 1]->base > d->base)
         at--;
-    if ((at > 0 && b->devs[at - 1]->base + b->devs[at - 1]->len > base) ||
-        (at < b->n && b->devs[at]->base < base + len))
-        return err_set(e, EEXIST, "two devices at 0x%llx", (unsigned long long)base);
+    if ((at > 0 && b->devs[at - 1]->base + b->devs[at - 1]->len > d->base) ||
+        (at < b->n && b->devs[at]->base < d->base + d->len))
+        return err_set(e, EEXIST, "two devices at 0x%llx", (unsigned long long)d->base);
     memmove(&b->devs[at + 1], &b->devs[at], (b->n++ - at) * sizeof b->devs[0]);
     b->devs[at] = d;
     return 0;
+}
+
+int dev_make(struct dev **ret, const struct dev_ops *ops, struct dev_order *o, struct err *e)
+{
+    struct dev *d = calloc(1, ops->size);
+    if (!d)
+        return err_sys(e, ENOMEM, "make %s", ops->name);
+    d->ops = ops;
+    d->env = o->env;
+    d->base = ops->base;
+    d->len = ops->len;
+    d->spi = ops->spi;
+    int r = ops->make ? ops->make(d, o, e) : 0;
+    if (r < 0) {
+        free(d);
+        return r;
+    }
+    trace_device(ops->name, d->base, d->len, d->spi);
+    *ret = d;
+    return ops->read ? add(o->env.bus, d, e) : 0;
 }
 
 static struct dev *find(const struct bus *b, uint64_t gpa, unsigned size)

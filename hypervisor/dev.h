@@ -25,16 +25,25 @@
 struct dstate_writer; /* snapshot/devstate.h */
 struct dstate_reader;
 struct ctl_stats; /* ctl.h */
+struct dev_order; /* devices.h */
 struct dev;
 
+#define DEV_NO_SPI UINT32_MAX
+
 struct dev_ops {
-    const char *name; /* e.g. "virtio-blk"; also names it in the state file */
-    uint32_t tag;     /* device-state tag, unique per device kind */
+    const char *name;   /* e.g. "virtio-blk"; also names it in the state file */
+    uint32_t tag;       /* device-state tag, unique per device kind */
+    size_t size;        /* of the device's struct, which begins with its struct dev */
+    uint64_t base, len; /* its registers */
+    uint32_t spi;       /* its interrupt, or DEV_NO_SPI */
     /* Its node in the device tree: node@base with one reg and one edge-triggered interrupt.
      * `compatible` may hold several strings: DEV_NODE("pl011", "arm,pl011\0arm,primecell"). */
     const char *node, *compatible;
     size_t compatible_len;
     bool clock; /* ARM's own peripherals want one */
+    /* Fills in a zeroed device, whose members of struct dev are set. When it fails it has
+     * released what it held. */
+    int (*make)(struct dev *d, struct dev_order *o, struct err *e);
     /* Its registers, on a vCPU thread; off < len of the device; size is 1, 2, 4 or 8, and
      * off+size does not cross the end. A write that was refused returns false, a read counts
      * itself in bus->misses. No write: read-only; no read: not on the bus. */
@@ -77,25 +86,22 @@ struct dev_env {
     const struct guest_mem *mem;
     struct bus *bus;
     struct ring *ring;
-    int vm_fd; /* for irq.c only */
+    int vm_fd; /* for kvm.c only */
 };
-
-#define DEV_NO_SPI UINT32_MAX
 
 struct dev {
     const struct dev_ops *ops;
     struct dev_env env;
-    uint64_t base, len; /* its registers */
-    uint32_t spi;       /* its interrupt, or DEV_NO_SPI */
-    unsigned instance;  /* counts devices of the same kind */
-    bool quiet;         /* set by dev_quiesced */
+    uint64_t base, len; /* as in ops, unless make() says otherwise */
+    uint32_t spi;
+    unsigned instance; /* counts devices of the same kind */
+    bool quiet;        /* set by dev_quiesced */
     void (*on_quiet)(void *ctx);
     void *on_quiet_ctx;
 };
 
-/* Fills in the members above, the rest is zero, and puts the registers on the bus. */
-int dev_init(struct dev *d, const struct dev_ops *ops, const struct dev_env *env, uint64_t base,
-             uint64_t len, uint32_t spi, struct err *e);
+/* Makes a device and puts its registers on the bus. */
+int dev_make(struct dev **ret, const struct dev_ops *ops, struct dev_order *o, struct err *e);
 
 static inline void dev_quiesced(struct dev *d)
 {
@@ -107,7 +113,7 @@ static inline void dev_quiesced(struct dev *d)
 uint64_t bus_read(struct bus *b, uint64_t gpa, unsigned size);
 void bus_write(struct bus *b, uint64_t gpa, unsigned size, uint64_t val);
 
-/* irq.c. Raises the device's interrupt, an edge. Any thread. Pending before this returns: a
+/* kvm.c. Raises the device's interrupt, an edge. Any thread. Pending before this returns: a
  * vCPU that is entered next takes it first. */
 void dev_interrupt(const struct dev *d);
 /* An eventfd that KVM signals when the guest writes `val` (32 bit) to gpa, without

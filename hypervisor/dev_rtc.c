@@ -5,8 +5,6 @@
  * offset. No alarm, hence no interrupt and no state worth saving: a clock the
  * guest had set is the host's again after a restore.
  */
-#include <errno.h>
-#include <stdlib.h>
 #include <time.h>
 
 #include "base/mem.h"
@@ -38,19 +36,14 @@ static bool rtc_write(struct dev *d, uint64_t off, unsigned size, uint64_t val)
     return true;
 }
 
-static const struct dev_ops ops = {
+const struct dev_ops dev_rtc_ops = {
     .name = "pl031",
+    .size = sizeof(struct rtc),
+    .base = MAP_RTC,
+    .len = MAP_DEV_LEN,
+    .spi = SPI_RTC,
     DEV_NODE("pl031", "arm,pl031\0arm,primecell"),
     .clock = true,
     .read = rtc_read,
     .write = rtc_write,
 };
-
-int dev_rtc_new(struct dev **ret, struct dev_order *o, struct err *e)
-{
-    struct rtc *r = calloc(1, sizeof *r);
-    if (!r)
-        return err_sys(e, ENOMEM, "make the clock");
-    *ret = &r->dev;
-    return dev_init(&r->dev, &ops, &o->env, MAP_RTC, MAP_DEV_LEN, SPI_RTC, e);
-}

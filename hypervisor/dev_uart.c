@@ -246,25 +246,11 @@ void dev_uart_flush(struct dev *d, char *tail, size_t size)
     pthread_mutex_unlock(&u->lock);
 }
 
-static const struct dev_ops ops = {
-    .name = "pl011",
-    .tag = SNAP_TAG_UART,
-    DEV_NODE("pl011", "arm,pl011\0arm,primecell"),
-    .clock = true,
-    .read = uart_read,
-    .write = uart_write,
-    .start = uart_start,
-    .kicked = wait_input,
-    .save = uart_save,
-    .load = uart_load,
-};
-
-int dev_uart_new(struct dev **ret, struct dev_order *o, struct err *e)
+static int uart_make(struct dev *d, struct dev_order *o, struct err *e)
 {
     const struct machine_hooks *h = o->hooks;
-    struct uart *u = calloc(1, sizeof *u);
-    if (!u)
-        return err_sys(e, ENOMEM, "make the console");
+    struct uart *u = uart_of(d);
+    (void)e;
     u->input_fd = h->input_fd;
     u->log = (struct linelog){.fd = take_fd(&o->fds->console),
                               .limit = h->interactive ? 0 : CONSOLE_LIMIT,
@@ -276,6 +262,23 @@ int dev_uart_new(struct dev **ret, struct dev_order *o, struct err *e)
     u->ifls = 0x12;
     u->input.done = input_done;
     pthread_mutex_init(&u->lock, NULL);
-    *ret = &u->dev;
-    return dev_init(&u->dev, &ops, &o->env, MAP_UART, MAP_DEV_LEN, SPI_UART, e);
+    return 0;
 }
+
+const struct dev_ops dev_uart_ops = {
+    .name = "pl011",
+    .tag = SNAP_TAG_UART,
+    .size = sizeof(struct uart),
+    .base = MAP_UART,
+    .len = MAP_DEV_LEN,
+    .spi = SPI_UART,
+    DEV_NODE("pl011", "arm,pl011\0arm,primecell"),
+    .clock = true,
+    .make = uart_make,
+    .read = uart_read,
+    .write = uart_write,
+    .start = uart_start,
+    .kicked = wait_input,
+    .save = uart_save,
+    .load = uart_load,
+};

@@ -5,22 +5,20 @@
  * page lies outside the memory node, so nothing else in the guest uses it.
  */
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "devices.h"
 
 #define ID_BYTES 16u
 
-static const struct dev_ops ops = {.name = "vmgenid", DEV_NODE("vmgenid", "microsoft,vmgenid")};
-
-int dev_vmgenid_new(struct dev **ret, struct dev_order *o, struct err *e)
-{
-    *ret = calloc(1, sizeof **ret);
-    if (!*ret)
-        return err_sys(e, ENOMEM, "make the generation id");
-    return dev_init(*ret, &ops, &o->env, MEM_VMGENID, ID_BYTES, SPI_VMGENID, e);
-}
+const struct dev_ops dev_vmgenid_ops = {
+    .name = "vmgenid",
+    .size = sizeof(struct dev),
+    .base = MEM_VMGENID,
+    .len = ID_BYTES,
+    .spi = SPI_VMGENID,
+    DEV_NODE("vmgenid", "microsoft,vmgenid"),
+};
 
 int dev_vmgenid_set(struct dev *d, const uint8_t id[16], bool notify, struct err *e)
 {

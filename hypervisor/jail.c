@@ -49,14 +49,14 @@ static int own_namespaces(struct err *e)
     }
     if (uid == 0)
         return 0;
-    char line[64];
+    char users[64], groups[64];
+    snprintf(users, sizeof users, "%u %u 1", uid, uid);
+    snprintf(groups, sizeof groups, "%u %u 1", gid, gid);
     int r = write_proc("/proc/self/setgroups", "deny");
-    snprintf(line, sizeof line, "%u %u 1", uid, uid);
     if (r == 0)
-        r = write_proc("/proc/self/uid_map", line);
-    snprintf(line, sizeof line, "%u %u 1", gid, gid);
+        r = write_proc("/proc/self/uid_map", users);
     if (r == 0)
-        r = write_proc("/proc/self/gid_map", line);
+        r = write_proc("/proc/self/gid_map", groups);
     return r < 0 ? err_sys(e, -r, "map the user of the own namespace") : 0;
 }
 

@@ -11,6 +11,7 @@
 
 #include "arm64_boot.h"
 #include "base/mem.h"
+#include "virtio_mmio.h"
 
 void machine_fds_init(struct machine_fds *fds)
 {
@@ -50,17 +51,17 @@ int machine_devs(struct vm *vm, const struct ctl_machine *m, struct machine_fds 
 {
     const struct {
         uint32_t count;
-        int (*make)(struct dev **ret, struct dev_order *o, struct err *e);
+        const struct dev_ops *ops;
         struct dev **keep;
     } table[] = {
-        {1, dev_uart_new, &vm->uart},
-        {1, dev_rtc_new, NULL},
-        {1, dev_vmgenid_new, &vm->vmgenid},
-        {m->ndisks, virtio_blk_new, vm->disks},
-        {m->has_net != 0, virtio_net_new, NULL},
-        {m->has_vsock != 0, virtio_vsock_new, &vm->vsock},
-        {m->has_rng != 0, virtio_rng_new, NULL},
-        {m->has_balloon != 0, virtio_balloon_new, &vm->balloon},
+        {1, &dev_uart_ops, &vm->uart},
+        {1, &dev_rtc_ops, NULL},
+        {1, &dev_vmgenid_ops, &vm->vmgenid},
+        {m->ndisks, &virtio_blk_ops.dev, vm->disks},
+        {m->has_net != 0, &virtio_net_ops.dev, NULL},
+        {m->has_vsock != 0, &virtio_vsock_ops.dev, &vm->vsock},
+        {m->has_rng != 0, &virtio_rng_ops.dev, NULL},
+        {m->has_balloon != 0, &virtio_balloon_ops.dev, &vm->balloon},
     };
     struct dev_order o = {
         .env = {.mem = &vm->mem, .bus = &vm->bus, .ring = vm->ring, .vm_fd = vm->fd},
@@ -70,7 +71,7 @@ int machine_devs(struct vm *vm, const struct ctl_machine *m, struct machine_fds 
     for (unsigned i = 0; i < ARRAY_LEN(table); i++) {
         for (o.index = 0; o.index < table[i].count; o.index++) {
             struct dev *d = NULL;
-            int r = table[i].make(&d, &o, e);
+            int r = dev_make(&d, table[i].ops, &o, e);
             if (r == 0)
                 r = vm_add_dev(vm, d, e);
             if (r < 0)

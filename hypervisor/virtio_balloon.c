@@ -137,42 +137,34 @@ static const struct dstate_field fields[] = {
      .at = offsetof(struct virtio, config) + CFG_ACTUAL},
 };
 
-static int save(struct virtio *v, struct dstate_writer *w, struct err *e)
+static int load(struct virtio *v, const struct dstate_reader *r, struct err *e)
 {
-    (void)e;
-    dw_fields(w, fields, ARRAY_LEN(fields), v);
+    (void)r;
+    if (get_le32(v->config + CFG_TARGET) > v->dev.env.mem->size >> PAGE_BITS)
+        return err_set(e, EBADMSG, "the saved balloon is larger than the machine");
     return 0;
 }
 
-static int load(struct virtio *v, const struct dstate_reader *r, struct err *e)
+static int make(struct virtio *v, struct dev_order *o, struct err *e)
 {
-    int rc = dr_fields(r, fields, ARRAY_LEN(fields), v, e);
-    if (rc == 0 && get_le32(v->config + CFG_TARGET) > v->dev.env.mem->size >> PAGE_BITS)
-        rc = err_set(e, EBADMSG, "the saved balloon is larger than the machine");
-    return rc;
+    (void)o;
+    (void)e;
+    container_of(v, struct balloon, v)->host_page = (uint64_t)sysconf(_SC_PAGESIZE);
+    return 0;
 }
 
-static const struct virtio_ops ops = {
-    .dev = VIRTIO_DEV("virtio-balloon", 0x4c4c4256 /* "VBLL" */, .stats = stats),
+const struct virtio_ops virtio_balloon_ops = {
+    .dev =
+        VIRTIO_DEV("virtio-balloon", 0x4c4c4256 /* "VBLL" */, struct balloon, .stats = stats),
     .id = 5,
     .nqueues = 3,
     .queue_size = {64, 64, 64},
+    .config_len = 8,
+    .features = VIRTIO_F(F_DEFLATE_ON_OOM) | VIRTIO_F(F_REPORTING),
+    .make = make,
     .queue = queue,
     .config_write = config_write,
-    .save = save,
+    .fields = fields,
+    .nfields = ARRAY_LEN(fields),
     .load = load,
 };
-
-int virtio_balloon_new(struct dev **ret, struct dev_order *o, struct err *e)
-{
-    long page = sysconf(_SC_PAGESIZE);
-    struct balloon *b = calloc(1, sizeof *b);
-    if (!b || page < 4096) {
-        free(b);
-        return err_sys(e, ENOMEM, "make a balloon");
-    }
-    b->host_page = (uint64_t)page;
-    b->v.config_len = 8;
-    return virtio_init(&b->v, &ops, o, VIRTIO_F(F_DEFLATE_ON_OOM) | VIRTIO_F(F_REPORTING), ret,
-                       e);
-}

@@ -279,17 +279,6 @@ static void blk_free(struct virtio *v)
     disk_layers_close(&container_of(v, struct blk, v)->disk.layers);
 }
 
-static const struct virtio_ops ops = {
-    .dev = VIRTIO_DEV("virtio-blk", 0x4b4c4256 /* "VBLK" */, .stats = stats),
-    .id = 2,
-    .nqueues = 1,
-    .ndoorbells = 1,
-    .queue_size = {REQS},
-    .queue = queue,
-    .stop = stop,
-    .free = blk_free,
-};
-
 static void fill_config(struct blk *b)
 {
     uint8_t *c = b->v.config;
@@ -306,26 +295,19 @@ static void fill_config(struct blk *b)
     put_le32(c + 48, TRIM_MAX);
     put_le32(c + 52, 1);
     c[56] = 1; /* write-zeroes may unmap */
-    b->v.config_len = CONFIG_SIZE;
 }
 
-int virtio_blk_new(struct dev **ret, struct dev_order *o, struct err *e)
+static int make(struct virtio *v, struct dev_order *o, struct err *e)
 {
+    struct blk *b = container_of(v, struct blk, v);
     const struct ctl_disk *c = &o->m->disks[o->index];
     bool readonly = c->flags & CTL_DISK_READONLY;
-    struct disk_layers layers;
     int fds[CTL_LAYERS_MAX];
     for (unsigned i = 0; i < c->nlayers; i++)
         fds[i] = take_fd(&o->fds->layers[o->index][i]);
-    int r = disk_layers_open(&layers, fds, c->nlayers, c->size, readonly, e);
+    int r = disk_layers_open(&b->disk.layers, fds, c->nlayers, c->size, readonly, e);
     if (r < 0)
         return err_wrap(e, "disk %u", o->index);
-    struct blk *b = calloc(1, sizeof *b);
-    if (!b) {
-        disk_layers_close(&layers);
-        return err_sys(e, ENOMEM, "make a block device");
-    }
-    b->disk.layers = layers;
     memcpy(b->serial, c->serial, SERIAL);
     limit_init(&b->limit, c->limit_bytes, c->limit_ops);
     b->disk.ring = o->env.ring;
@@ -334,11 +316,24 @@ int virtio_blk_new(struct dev **ret, struct dev_order *o, struct err *e)
     b->disk.settled = disk_settled;
     disk_init(&b->disk);
     fill_config(b);
-    uint64_t f =
-        VIRTIO_F(F_SEG_MAX) | VIRTIO_F(F_BLK_SIZE) | VIRTIO_F(F_TOPOLOGY) | VIRTIO_F(F_FLUSH);
-    f |= readonly ? VIRTIO_F(F_RO) : VIRTIO_F(F_DISCARD) | VIRTIO_F(F_WRITE_ZEROES);
-    return virtio_init(&b->v, &ops, o, f, ret, e);
+    v->offered |= readonly ? VIRTIO_F(F_RO) : VIRTIO_F(F_DISCARD) | VIRTIO_F(F_WRITE_ZEROES);
+    return 0;
 }
+
+const struct virtio_ops virtio_blk_ops = {
+    .dev = VIRTIO_DEV("virtio-blk", 0x4b4c4256 /* "VBLK" */, struct blk, .stats = stats),
+    .id = 2,
+    .nqueues = 1,
+    .ndoorbells = 1,
+    .queue_size = {REQS},
+    .config_len = CONFIG_SIZE,
+    .features =
+        VIRTIO_F(F_SEG_MAX) | VIRTIO_F(F_BLK_SIZE) | VIRTIO_F(F_TOPOLOGY) | VIRTIO_F(F_FLUSH),
+    .make = make,
+    .queue = queue,
+    .stop = stop,
+    .free = blk_free,
+};
 
 int virtio_blk_layers(struct dev *d, const int *fds, unsigned nfds, struct err *e)
 {

@@ -14,27 +14,13 @@
 #include "debug/trace.h"
 #include "virtio_mmio.h"
 
-enum { /* device-state fields */
-       DS_STATUS = 1,
-       DS_FEATURES,
-       DS_ISR,
-       DS_CONFIG_GEN,
-       DS_DEVICE_SEL,
-       DS_DRIVER_SEL,
-       DS_QUEUE_SEL,
-       DS_QUEUE, /* + queue number: a row */
-};
-
 static const struct dstate_field registers[] = {
-    DSTATE_FIELD(DS_STATUS, struct virtio, status),
-    DSTATE_FIELD(DS_FEATURES, struct virtio, accepted),
-    DSTATE_FIELD(DS_ISR, struct virtio, isr),
-    DSTATE_FIELD(DS_CONFIG_GEN, struct virtio, config_gen),
-    DSTATE_FIELD(DS_DEVICE_SEL, struct virtio, device_sel),
-    DSTATE_FIELD(DS_DRIVER_SEL, struct virtio, driver_sel),
-    DSTATE_FIELD(DS_QUEUE_SEL, struct virtio, queue_sel),
+    DSTATE_FIELD(1, struct virtio, status),     DSTATE_FIELD(2, struct virtio, accepted),
+    DSTATE_FIELD(3, struct virtio, isr),        DSTATE_FIELD(4, struct virtio, config_gen),
+    DSTATE_FIELD(5, struct virtio, device_sel), DSTATE_FIELD(6, struct virtio, driver_sel),
+    DSTATE_FIELD(7, struct virtio, queue_sel),
 };
-
+#define DS_QUEUE  8u /* + queue number: a row */
 #define QUEUE_ROW 32u
 static const struct dstate_field queue_row[] = {
     DSTATE_FIELD(0, struct virtio_regs, c.size),   DSTATE_FIELD(2, struct virtio_regs, ready),
@@ -171,18 +157,10 @@ static void finish_reset(struct virtio *v)
     pthread_mutex_unlock(&v->lock);
 }
 
-static bool reset_wanted(struct virtio *v)
-{
-    pthread_mutex_lock(&v->lock);
-    bool r = v->resetting;
-    pthread_mutex_unlock(&v->lock);
-    return r;
-}
-
 /* Nothing is in flight any more. */
 static void drained(struct virtio *v)
 {
-    if (reset_wanted(v)) {
+    if (v->resetting) {
         v->stopped = v->dev.quiet;
         finish_reset(v);
     } else if (v->stopped && !v->dev.quiet) {
@@ -297,24 +275,20 @@ void virtio_dev_free(struct dev *d)
     free(v);
 }
 
-int virtio_init(struct virtio *v, const struct virtio_ops *ops, struct dev_order *o,
-                uint64_t features, struct dev **ret, struct err *e)
+int virtio_dev_make(struct dev *d, struct dev_order *o, struct err *e)
 {
-    unsigned slot = o->slot++;
-    v->ops = ops;
-    v->offered =
-        features | VIRTIO_F(F_VERSION_1) | VIRTIO_F(F_EVENT_IDX) | VIRTIO_F(F_INDIRECT_DESC);
+    struct virtio *v = container_of(d, struct virtio, dev);
+    v->ops = container_of((struct dev_ops *)(uintptr_t)d->ops, struct virtio_ops, dev);
+    d->base = MAP_VIRTIO + o->slot * MAP_VIRTIO_STEP;
+    d->spi = SPI_VIRTIO + o->slot++;
+    v->offered = v->ops->features | VIRTIO_F(F_VERSION_1) | VIRTIO_F(F_EVENT_IDX) |
+                 VIRTIO_F(F_INDIRECT_DESC);
     v->wake.done = wake_done;
     for (unsigned i = 0; i < VIRTIO_QUEUES_MAX; i++)
         v->bells[i] = (struct virtio_bell){{.done = bell_done}, v, i, -1};
     pthread_mutex_init(&v->lock, NULL);
     pthread_cond_init(&v->reset_done, NULL);
-    *ret = &v->dev;
-    int r = dev_init(&v->dev, &ops->dev, &o->env, MAP_VIRTIO + slot * MAP_VIRTIO_STEP,
-                     VIRTIO_REG_END, SPI_VIRTIO + slot, e);
-    if (r < 0)
-        virtio_dev_free(&v->dev);
-    return r;
+    return v->ops->make ? v->ops->make(v, o, e) : 0;
 }
 
 int virtio_dev_save(struct dev *d, struct dstate_writer *w, struct err *e)
@@ -334,6 +308,7 @@ int virtio_dev_save(struct dev *d, struct dstate_writer *w, struct err *e)
         dw_bytes(w, (uint16_t)(DS_QUEUE + i), row, sizeof row);
     }
     pthread_mutex_unlock(&v->lock);
+    dw_fields(w, v->ops->fields, v->ops->nfields, v);
     return v->ops->save ? v->ops->save(v, w, e) : 0;
 }
 
@@ -386,6 +361,8 @@ int virtio_dev_load(struct dev *d, struct dstate_reader *r, struct err *e)
     pthread_mutex_lock(&v->lock);
     int rc = load_registers(v, r, e);
     pthread_mutex_unlock(&v->lock);
+    if (rc == 0)
+        rc = dr_fields(r, v->ops->fields, v->ops->nfields, v, e);
     if (rc == 0 && v->ops->load)
         rc = v->ops->load(v, r, e);
     return rc < 0 ? err_wrap(e, "instance %u", d->instance) : 0;

@@ -196,7 +196,7 @@ static bool access_ok(const struct virtio *v, uint64_t off, unsigned size)
 {
     if (off < REG_CONFIG)
         return size == 4 && off % 4 == 0;
-    return size <= 4 && range_ok(off - REG_CONFIG, size, v->config_len);
+    return size <= 4 && range_ok(off - REG_CONFIG, size, v->ops->config_len);
 }
 
 uint64_t virtio_dev_read(struct dev *d, uint64_t off, unsigned size)

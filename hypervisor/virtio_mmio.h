@@ -32,7 +32,10 @@ struct virtio_ops {
     uint32_t nqueues;
     uint32_t ndoorbells; /* the first so many queues are busy enough for an ioeventfd */
     uint16_t queue_size[VIRTIO_QUEUES_MAX];
-    uint64_t features; /* beside the transport's own */
+    uint16_t config_len;
+    uint64_t features; /* beside the transport's own; make() may offer more */
+    /* Of a zeroed device whose transport is set up. When it fails it holds nothing. */
+    int (*make)(struct virtio *v, struct dev_order *o, struct err *e);
     /* The driver is ready: queues are live from here on. */
     void (*activate)(struct virtio *v);
     /* Queue i may hold something new, or the device may go on after a stop. */
@@ -46,12 +49,15 @@ struct virtio_ops {
      * refused. */
     bool (*config_write)(struct virtio *v, unsigned off, unsigned len, uint32_t val);
     int (*start)(struct virtio *v, struct err *e);
+    /* What a snapshot has of it: numbers, and what needs more than that. load() checks. */
+    const struct dstate_field *fields;
+    unsigned nfields;
     int (*save)(struct virtio *v, struct dstate_writer *w, struct err *e);
     int (*load)(struct virtio *v, const struct dstate_reader *r, struct err *e);
     void (*free)(struct virtio *v); /* what it holds; not itself */
 };
 
-/* The first member of every device: the transport frees it. */
+/* The first member of every device. */
 struct virtio {
     struct dev dev;
     const struct virtio_ops *ops;
@@ -67,8 +73,7 @@ struct virtio {
         uint16_t ready;
     } regs[VIRTIO_QUEUES_MAX];
     uint8_t config[VIRTIO_CONFIG_MAX];
-    unsigned config_len;
-    bool resetting;
+    _Atomic bool resetting; /* so far the guest's CPU waits */
 
     _Atomic uint32_t isr;
     _Atomic uint32_t rung;  /* queues notified without a doorbell, by bit */
@@ -89,11 +94,7 @@ struct virtio {
     } bells[VIRTIO_QUEUES_MAX];
 };
 
-/* Sets up the transport in the order's next slot. Takes the device, which is freed when this
- * fails. */
-int virtio_init(struct virtio *v, const struct virtio_ops *ops, struct dev_order *o,
-                uint64_t features, struct dev **ret, struct err *e);
-
+int virtio_dev_make(struct dev *d, struct dev_order *o, struct err *e);
 uint64_t virtio_dev_read(struct dev *d, uint64_t off, unsigned size);
 bool virtio_dev_write(struct dev *d, uint64_t off, unsigned size, uint64_t val);
 int virtio_dev_start(struct dev *d, struct err *e);
@@ -104,10 +105,11 @@ int virtio_dev_save(struct dev *d, struct dstate_writer *w, struct err *e);
 int virtio_dev_load(struct dev *d, struct dstate_reader *r, struct err *e);
 void virtio_dev_free(struct dev *d);
 
-/* Name, tag in snapshots, and what else a device has in its dev_ops. */
-#define VIRTIO_DEV(n, t, ...)                                                          \
+/* Name, tag in snapshots, the device's struct, and what else it has in its dev_ops. */
+#define VIRTIO_DEV(n, t, type, ...)                                                    \
     {                                                                                  \
-        .name = (n), .tag = (t), DEV_NODE("virtio_mmio", "virtio,mmio"),               \
+        .name = (n), .tag = (t), .size = sizeof(type), .len = VIRTIO_REG_END,          \
+        DEV_NODE("virtio_mmio", "virtio,mmio"), .make = virtio_dev_make,               \
         .read = virtio_dev_read, .write = virtio_dev_write, .start = virtio_dev_start, \
         .quiesce = virtio_dev_quiesce, .resume = virtio_dev_resume,                    \
         .kicked = virtio_dev_kicked, .save = virtio_dev_save, .load = virtio_dev_load, \

@@ -243,50 +243,43 @@ static void net_free(struct virtio *v)
     close(container_of(v, struct net, v)->fd);
 }
 
-static const struct virtio_ops ops = {
-    .dev = VIRTIO_DEV("virtio-net", 0x54454e56 /* "VNET" */, .stats = stats),
-    .id = 1,
-    .nqueues = 2,
-    .ndoorbells = 2,
-    .queue_size = {256, 256},
-    .activate = activate,
-    .queue = queue,
-    .stop = stop,
-    .free = net_free,
-};
-
-static int prepare_tap(int fd, struct err *e)
+static int make(struct virtio *v, struct dev_order *o, struct err *e)
 {
+    struct net *n = container_of(v, struct net, v);
+    const struct ctl_machine *m = o->m;
+    AUTO_CLOSE int fd = take_fd(&o->fds->tap);
     int size = HEADER;
     if (ioctl(fd, TUNSETVNETHDRSZ, &size) < 0) {
         err_sys(e, errno, "set the tap's header size");
         return err_hint(e, "the tap has to be made with IFF_VNET_HDR");
     }
     int r = fd_set_nonblock(fd, 1);
-    return r < 0 ? err_sys(e, -r, "make the tap non-blocking") : 0;
-}
-
-int virtio_net_new(struct dev **ret, struct dev_order *o, struct err *e)
-{
-    const struct ctl_machine *m = o->m;
-    AUTO_CLOSE int fd = take_fd(&o->fds->tap);
-    int r = prepare_tap(fd, e);
     if (r < 0)
-        return r;
-    struct net *n = calloc(1, sizeof *n);
-    if (!n)
-        return err_sys(e, ENOMEM, "make a network device");
+        return err_sys(e, -r, "make the tap non-blocking");
     n->fd = take_fd(&fd);
-    memcpy(n->v.config, m->mac, sizeof m->mac);
-    put_le16(n->v.config + 6, 1); /* link is up */
-    n->v.config_len = 8;
+    memcpy(v->config, m->mac, sizeof m->mac);
+    put_le16(v->config + 6, 1); /* link is up */
     for (unsigned i = 0; i < 2; i++) {
         struct net_dir *d = &n->dir[i];
         limit_init(&d->limit, m->net_limit_bytes, m->net_limit_ops);
         d->poll = d->timer = (struct net_wake){{.done = wake_done}, n};
     }
-    uint64_t f = VIRTIO_F(F_CSUM) | VIRTIO_F(F_GUEST_CSUM) | VIRTIO_F(F_GUEST_TSO4) |
-                 VIRTIO_F(F_GUEST_TSO6) | VIRTIO_F(F_HOST_TSO4) | VIRTIO_F(F_HOST_TSO6) |
-                 VIRTIO_F(F_MRG_RXBUF) | VIRTIO_F(F_MAC) | VIRTIO_F(F_STATUS);
-    return virtio_init(&n->v, &ops, o, f, ret, e);
+    return 0;
 }
+
+const struct virtio_ops virtio_net_ops = {
+    .dev = VIRTIO_DEV("virtio-net", 0x54454e56 /* "VNET" */, struct net, .stats = stats),
+    .id = 1,
+    .nqueues = 2,
+    .ndoorbells = 2,
+    .queue_size = {256, 256},
+    .config_len = 8,
+    .features = VIRTIO_F(F_CSUM) | VIRTIO_F(F_GUEST_CSUM) | VIRTIO_F(F_GUEST_TSO4) |
+                VIRTIO_F(F_GUEST_TSO6) | VIRTIO_F(F_HOST_TSO4) | VIRTIO_F(F_HOST_TSO6) |
+                VIRTIO_F(F_MRG_RXBUF) | VIRTIO_F(F_MAC) | VIRTIO_F(F_STATUS),
+    .make = make,
+    .activate = activate,
+    .queue = queue,
+    .stop = stop,
+    .free = net_free,
+};

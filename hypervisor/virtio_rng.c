@@ -53,19 +53,19 @@ static void queue(struct virtio *v, unsigned i)
     virtio_signal(v, 0);
 }
 
-static const struct virtio_ops ops = {
-    .dev = VIRTIO_DEV("virtio-rng", 0x474e5256 /* "VRNG" */),
+static int make(struct virtio *v, struct dev_order *o, struct err *e)
+{
+    (void)o;
+    (void)e;
+    bucket_init(&container_of(v, struct rng, v)->bytes, RATE);
+    return 0;
+}
+
+const struct virtio_ops virtio_rng_ops = {
+    .dev = VIRTIO_DEV("virtio-rng", 0x474e5256 /* "VRNG" */, struct rng),
     .id = 4,
     .nqueues = 1,
     .queue_size = {16},
+    .make = make,
     .queue = queue,
 };
-
-int virtio_rng_new(struct dev **ret, struct dev_order *o, struct err *e)
-{
-    struct rng *g = calloc(1, sizeof *g);
-    if (!g)
-        return err_sys(e, ENOMEM, "make an entropy device");
-    bucket_init(&g->bytes, RATE);
-    return virtio_init(&g->v, &ops, o, 0, ret, e);
-}

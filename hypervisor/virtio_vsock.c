@@ -354,12 +354,24 @@ static void vsock_free(struct virtio *v)
     }
 }
 
-static const struct virtio_ops ops = {
-    .dev = VIRTIO_DEV("virtio-vsock", 0x4b4f5356 /* "VSOK" */),
+static int make(struct virtio *v, struct dev_order *o, struct err *e)
+{
+    struct vsock *s = container_of(v, struct vsock, v);
+    (void)e;
+    s->hooks = *o->hooks;
+    s->next_port = VSOCK_FIRST_PORT;
+    put_le64(v->config, CTL_CID);
+    return 0;
+}
+
+const struct virtio_ops virtio_vsock_ops = {
+    .dev = VIRTIO_DEV("virtio-vsock", 0x4b4f5356 /* "VSOK" */, struct vsock),
     .id = 19,
     .nqueues = 3,
     .ndoorbells = 2,
     .queue_size = {128, 128, 16},
+    .config_len = 8,
+    .make = make,
     .queue = queue,
     .reset = reset,
     .start = start,
@@ -367,15 +379,3 @@ static const struct virtio_ops ops = {
     .load = vsock_load,
     .free = vsock_free,
 };
-
-int virtio_vsock_new(struct dev **ret, struct dev_order *o, struct err *e)
-{
-    struct vsock *s = calloc(1, sizeof *s);
-    if (!s)
-        return err_sys(e, ENOMEM, "make a vsock device");
-    s->hooks = *o->hooks;
-    s->next_port = VSOCK_FIRST_PORT;
-    put_le64(s->v.config, CTL_CID);
-    s->v.config_len = 8;
-    return virtio_init(&s->v, &ops, o, 0, ret, e);
-}

@@ -26,7 +26,7 @@ static void fuzz_make(struct test_vm *t)
         if (overlay_create(fds[i], DISK, NULL) < 0)
             abort();
     }
-    if (tv_make(t, virtio_blk_new, NULL) < 0)
+    if (tv_make(t, &virtio_blk_ops, NULL) < 0)
         abort();
 }
 

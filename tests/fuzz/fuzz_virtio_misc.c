@@ -9,7 +9,7 @@ static void fuzz_end(void)
 static void fuzz_make(struct test_vm *t)
 {
     bool rng = fuzz_mode >= 0xfe ? fuzz_mode & 1 : fuzz_mode & 2;
-    if (tv_make(t, rng ? virtio_rng_new : virtio_balloon_new, NULL) < 0)
+    if (tv_make(t, rng ? &virtio_rng_ops : &virtio_balloon_ops, NULL) < 0)
         abort();
 }
 

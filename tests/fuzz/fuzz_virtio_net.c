@@ -24,7 +24,7 @@ static void fuzz_make(struct test_vm *t)
     t->fds.tap = sp[0];
     t->m.net_limit_ops = 1000;
     peer = sp[1];
-    if (tv_make(t, virtio_net_new, NULL) < 0)
+    if (tv_make(t, &virtio_net_ops, NULL) < 0)
         abort();
 }
 

@@ -41,7 +41,7 @@ static int on_connect(void *ctx, uint32_t guest_port, uint32_t host_port, int fd
 static void fuzz_make(struct test_vm *t)
 {
     t->hooks.vsock_connect = on_connect;
-    if (tv_make(t, virtio_vsock_new, NULL) < 0)
+    if (tv_make(t, &virtio_vsock_ops, NULL) < 0)
         abort();
 }
 

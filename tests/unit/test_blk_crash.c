@@ -426,7 +426,7 @@ static void start_machine(void)
     t.m.disks[0] = (struct ctl_disk){.nlayers = 2, .size = DISK};
     t.fds.layers[0][0] = fcntl(base_fd, F_DUPFD_CLOEXEC, 3);
     t.fds.layers[0][1] = fcntl(top_fd, F_DUPFD_CLOEXEC, 3);
-    CHECK(tv_make(&t, virtio_blk_new, NULL) == 0);
+    CHECK(tv_make(&t, &virtio_blk_ops, NULL) == 0);
     CHECK(t.dev->ops->start(t.dev, NULL) == 0);
     CHECK(tv_activate(&t, TEST_F_VERSION_1, 1));
     memset(slots, 0, sizeof slots);

@@ -75,21 +75,21 @@ static void set_vsock(void)
 
 static const struct {
     const char *name;
-    int (*make)(struct dev **ret, struct dev_order *o, struct err *e);
+    const struct virtio_ops *ops;
     void (*set)(void);
     unsigned queues;
-} devices[] = {{"rng", virtio_rng_new, NULL, 1},
-               {"balloon", virtio_balloon_new, NULL, 3},
-               {"blk", virtio_blk_new, set_blk, 1},
-               {"net", virtio_net_new, set_net, 2},
-               {"vsock", virtio_vsock_new, set_vsock, 3}};
+} devices[] = {{"rng", &virtio_rng_ops, NULL, 1},
+               {"balloon", &virtio_balloon_ops, NULL, 3},
+               {"blk", &virtio_blk_ops, set_blk, 1},
+               {"net", &virtio_net_ops, set_net, 2},
+               {"vsock", &virtio_vsock_ops, set_vsock, 3}};
 
 static void begin(unsigned which)
 {
     tv_vm_init(&t);
     if (devices[which].set)
         devices[which].set();
-    if (tv_make(&t, devices[which].make, NULL) < 0)
+    if (tv_make(&t, devices[which].ops, NULL) < 0)
         abort();
 }
 

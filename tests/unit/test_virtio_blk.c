@@ -73,7 +73,7 @@ static void make_idle(const int *fds, unsigned n, bool readonly)
     for (unsigned i = 0; i < n; i++)
         t.fds.layers[0][i] = dup_fd(fds[i]);
     memcpy(t.m.disks[0].serial, "serial-0123456789abc", 20);
-    if (!CHECK(tv_make(&t, virtio_blk_new, &e) == 0)) {
+    if (!CHECK(tv_make(&t, &virtio_blk_ops, &e) == 0)) {
         printf("# %s\n", e.msg);
         exit(1);
     }
@@ -397,7 +397,7 @@ TEST(limits)
     tv_vm_init(&t);
     t.m.disks[0] = (struct ctl_disk){.nlayers = 1, .size = DISK, .limit_ops = 20};
     t.fds.layers[0][0] = dup_fd(base);
-    CHECK(tv_make(&t, virtio_blk_new, NULL) == 0);
+    CHECK(tv_make(&t, &virtio_blk_ops, NULL) == 0);
     CHECK(t.dev->ops->start(t.dev, NULL) == 0 && tv_activate(&t, FEATURES, 1));
     for (unsigned i = 0; i < 20; i++) /* the burst */
         CHECK(request(IN, 0, 512) == 0);
@@ -426,22 +426,22 @@ TEST(refused)
     struct err e = ERR_INIT;
     int *taken = t.fds.layers[0];
     tv_vm_init(&t);
-    CHECK(tv_make(&t, virtio_blk_new, &e) == -EINVAL);
+    CHECK(tv_make(&t, &virtio_blk_ops, &e) == -EINVAL);
     t.m.disks[0] = (struct ctl_disk){.nlayers = 2, .size = DISK};
     taken[0] = dup_fd(fds[0]);
     taken[1] = dup_fd(fds[1]);
-    CHECK(tv_make(&t, virtio_blk_new, &e) < 0 && e.num);
+    CHECK(tv_make(&t, &virtio_blk_ops, &e) < 0 && e.num);
     t.m.disks[0] = (struct ctl_disk){.nlayers = 1, .size = 1000};
     taken[0] = dup_fd(fds[0]);
-    CHECK(tv_make(&t, virtio_blk_new, &e) == -EINVAL);
+    CHECK(tv_make(&t, &virtio_blk_ops, &e) == -EINVAL);
     CHECK(overlay_create(fds[1], DISK * 2, NULL) == 0);
     t.m.disks[0] = (struct ctl_disk){.nlayers = 2, .size = DISK};
     taken[0] = dup_fd(fds[0]);
     taken[1] = dup_fd(fds[1]);
-    CHECK(tv_make(&t, virtio_blk_new, &e) == -EINVAL);
+    CHECK(tv_make(&t, &virtio_blk_ops, &e) == -EINVAL);
     int ro = taken[0] = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
     t.m.disks[0] = (struct ctl_disk){.nlayers = 1};
-    CHECK(tv_make(&t, virtio_blk_new, &e) == -EACCES);
+    CHECK(tv_make(&t, &virtio_blk_ops, &e) == -EACCES);
     CHECK(fcntl(ro, F_GETFD) < 0); /* taken and closed */
     t.dev = NULL;
     tv_vm_free(&t);

@@ -21,7 +21,7 @@ TEST(rng)
 {
     uint32_t len;
     tv_vm_init(&t);
-    CHECK(tv_make(&t, virtio_rng_new, NULL) == 0);
+    CHECK(tv_make(&t, &virtio_rng_ops, NULL) == 0);
     CHECK(t.dev->ops->start(t.dev, NULL) == 0 && tv_activate(&t, FEATURES, 1));
     CHECK(send_buf(0, TEST_BUFS, 64, true, &len) && len == 64);
     uint8_t zero[64] = {0}, first[64];
@@ -57,7 +57,7 @@ static bool ignored(unsigned q, uint64_t gpa, uint32_t len, bool write)
 static void balloon(void)
 {
     tv_vm_init(&t);
-    CHECK(tv_make(&t, virtio_balloon_new, NULL) == 0);
+    CHECK(tv_make(&t, &virtio_balloon_ops, NULL) == 0);
     CHECK(t.dev->ops->start(t.dev, NULL) == 0 && tv_activate(&t, FEATURES | REPORTING, 3));
     discarded_bytes = 0;
 }
@@ -145,7 +145,7 @@ TEST(target)
     CHECK(tv_quiesce(&t) && tv_save(&t, &w, NULL) == 0);
     tv_vm_free(&t);
     tv_vm_init(&t);
-    CHECK(tv_make(&t, virtio_balloon_new, NULL) == 0);
+    CHECK(tv_make(&t, &virtio_balloon_ops, NULL) == 0);
     CHECK(tv_load(&t, w.b.data, w.b.len, NULL) == 0);
     CHECK(tv_read(&t, 0x100) == 768 && tv_read(&t, 0x104) == UINT32_MAX);
     tv_vm_free(&t);

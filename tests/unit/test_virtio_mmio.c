@@ -56,11 +56,13 @@ static bool echo_config(struct virtio *v, unsigned off, unsigned len, uint32_t v
 }
 
 static const struct virtio_ops echo_ops = {
-    .dev = VIRTIO_DEV("echo", 0x4f484345),
+    .dev = VIRTIO_DEV("echo", 0x4f484345, struct echo),
     .id = 42,
     .nqueues = 2,
     .ndoorbells = 2,
     .queue_size = {TEST_QSIZE, TEST_QSIZE},
+    .config_len = 10,
+    .features = 1,
     .activate = echo_activate,
     .queue = echo_queue,
     .stop = echo_stop,
@@ -70,17 +72,11 @@ static const struct virtio_ops echo_ops = {
 
 #define FEATURES (TEST_F_VERSION_1 | 1)
 
-static int echo_new(struct dev **ret, struct dev_order *o, struct err *e)
-{
-    dev = calloc(1, sizeof *dev);
-    dev->v.config_len = 10;
-    return virtio_init(&dev->v, &echo_ops, o, 1, ret, e);
-}
-
 static void make(void)
 {
     tv_vm_init(&t);
-    CHECK(tv_make(&t, echo_new, NULL) == 0);
+    CHECK(tv_make(&t, &echo_ops, NULL) == 0);
+    dev = container_of(t.dev, struct echo, v.dev);
 }
 
 static void begin(void)

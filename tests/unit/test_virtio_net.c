@@ -33,7 +33,7 @@ static void make(uint64_t limit_ops)
     t.fds.tap = sp[0];
     memcpy(t.m.mac, mac, sizeof mac);
     t.m.net_limit_ops = limit_ops;
-    CHECK(tv_make(&t, virtio_net_new, NULL) == 0);
+    CHECK(tv_make(&t, &virtio_net_ops, NULL) == 0);
 }
 
 static void begin(uint64_t features)
@@ -317,7 +317,7 @@ TEST(needs_a_tap)
     struct err e = ERR_INIT;
     int fd = open("/dev/null", O_RDWR | O_CLOEXEC);
     t.fds.tap = fd;
-    CHECK(tv_make(&t, virtio_net_new, &e) < 0 && e.hint[0]);
+    CHECK(tv_make(&t, &virtio_net_ops, &e) < 0 && e.hint[0]);
     CHECK(fcntl(fd, F_GETFD) < 0);
     t.dev = NULL;
     tv_vm_free(&t);

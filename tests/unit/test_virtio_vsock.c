@@ -44,7 +44,7 @@ static void make(void)
     told.fd = -1;
     tv_vm_init(&t);
     t.hooks.vsock_connect = on_connect;
-    CHECK(tv_make(&t, virtio_vsock_new, NULL) == 0);
+    CHECK(tv_make(&t, &virtio_vsock_ops, NULL) == 0);
 }
 
 /* n receive buffers */

@@ -18,7 +18,7 @@
 #include <unistd.h>
 
 #include "../../hypervisor/base/mem.h"
-#include "../../hypervisor/devices.h"
+#include "../../hypervisor/virtio_mmio.h"
 #include "../../snapshot/devstate.h"
 
 #ifndef TEST_RAM
@@ -100,15 +100,13 @@ static inline void tv_vm_init(struct test_vm *t)
 }
 
 /* Makes the device, as t->m, t->fds and t->hooks say. */
-static inline int tv_make(struct test_vm *t,
-                          int (*make)(struct dev **ret, struct dev_order *o, struct err *e),
-                          struct err *e)
+static inline int tv_make(struct test_vm *t, const struct virtio_ops *ops, struct err *e)
 {
     struct dev_order o = {.env = {.mem = &t->mem, .bus = &t->bus, .ring = t->ring, .vm_fd = -1},
                           .m = &t->m,
                           .fds = &t->fds,
                           .hooks = &t->hooks};
-    return make(&t->dev, &o, e);
+    return dev_make(&t->dev, &ops->dev, &o, e);
 }
 
 static inline void tv_vm_free(struct test_vm *t)
