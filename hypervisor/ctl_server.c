@@ -149,8 +149,8 @@ static void on_done(struct vm *vm, void *ctx)
 
 /* ---- orders ---------------------------------------------------------------------------- */
 
-/* An order's work: 0: done, < 0: refused, ANSWERED: the answer was sent, or on_done() will.
- * Body and number of descriptors are as its row in the table says. */
+/* An order's work: 0: done, < 0: refused, ANSWERED: the answer was sent. Body and number of
+ * descriptors are as its row in the table says. */
 #define ANSWERED 1
 
 /* The message's descriptors, in the order ctl.h gives. */
@@ -199,17 +199,11 @@ static int make_machine(struct ctl_server *s, const void *body, struct err *e)
     int r = machine_check(m, e);
     if (r == 0)
         r = take_fds(&s->msg, m, &fds, e);
-    if (r == 0 && s->msg.type == CTL_PREPARE) {
-        s->later_id = s->msg.id;
+    if (r == 0 && s->msg.type == CTL_PREPARE)
         r = machine_prepare(s->vm, m, &fds, on_done, s, e);
-        if (r == 0)
-            r = ANSWERED;
-        else
-            s->later_id = 0;
-    } else if (r == 0) {
+    else if (r == 0)
         r = s->msg.type == CTL_BOOT ? machine_boot(s->vm, m, &fds, &hooks, e)
                                     : machine_restore(s->vm, m, &fds, &hooks, e);
-    }
     machine_fds_close(&fds);
     return r;
 }
@@ -217,11 +211,7 @@ static int make_machine(struct ctl_server *s, const void *body, struct err *e)
 static int pause_machine(struct ctl_server *s, const void *body, struct err *e)
 {
     (void)body;
-    s->later_id = s->msg.id;
-    int r = vm_pause(s->vm, on_done, s, e);
-    if (r < 0)
-        s->later_id = 0;
-    return r < 0 ? r : ANSWERED;
+    return vm_pause(s->vm, on_done, s, e);
 }
 
 static int resume(struct ctl_server *s, const void *body, struct err *e)
@@ -324,43 +314,54 @@ static const struct order {
     uint32_t type;
     int (*run)(struct ctl_server *s, const void *body, struct err *e);
     uint32_t len, min_fds, max_fds;
+    bool later; /* done when on_done() is called, perhaps by run() itself */
 } orders[] = {
-    {CTL_BOOT, make_machine, sizeof(struct ctl_machine), 0, MSG_FDS_MAX},
-    {CTL_RESTORE, make_machine, sizeof(struct ctl_machine), 0, MSG_FDS_MAX},
-    {CTL_PREPARE, make_machine, sizeof(struct ctl_machine), 0, MSG_FDS_MAX},
-    {CTL_PAUSE, pause_machine, 0, 0, 0},
-    {CTL_RESUME, resume, 0, 0, 0},
-    {CTL_STOP, stop, 0, 0, 0},
-    {CTL_STATS, stats, 0, 0, 0},
-    {CTL_SAVE, save, sizeof(struct ctl_save), 1, 2},
-    {CTL_LAYER, save_layer, sizeof(struct ctl_layer), 1, 1},
-    {CTL_WORKSET, workset, 0, 1, 1},
-    {CTL_VSOCK_OPEN, vsock_open, sizeof(struct ctl_vsock), 1, 1},
-    {CTL_BALLOON, balloon, sizeof(struct ctl_balloon), 0, 0},
-    {CTL_DISK, disk_layers, sizeof(struct ctl_disk_order), 1, CTL_LAYERS_MAX},
+    {CTL_BOOT, make_machine, sizeof(struct ctl_machine), 0, MSG_FDS_MAX, false},
+    {CTL_RESTORE, make_machine, sizeof(struct ctl_machine), 0, MSG_FDS_MAX, false},
+    {CTL_PREPARE, make_machine, sizeof(struct ctl_machine), 0, MSG_FDS_MAX, true},
+    {CTL_PAUSE, pause_machine, 0, 0, 0, true},
+    {CTL_RESUME, resume, 0, 0, 0, false},
+    {CTL_STOP, stop, 0, 0, 0, false},
+    {CTL_STATS, stats, 0, 0, 0, false},
+    {CTL_SAVE, save, sizeof(struct ctl_save), 1, 2, false},
+    {CTL_LAYER, save_layer, sizeof(struct ctl_layer), 1, 1, false},
+    {CTL_WORKSET, workset, 0, 1, 1, false},
+    {CTL_VSOCK_OPEN, vsock_open, sizeof(struct ctl_vsock), 1, 1, false},
+    {CTL_BALLOON, balloon, sizeof(struct ctl_balloon), 0, 0, false},
+    {CTL_DISK, disk_layers, sizeof(struct ctl_disk_order), 1, CTL_LAYERS_MAX, false},
 #ifdef DORMOUSE_DEBUG
-    {CTL_DEBUG, try_verb, sizeof(struct ctl_debug), 0, 0},
+    {CTL_DEBUG, try_verb, sizeof(struct ctl_debug), 0, 0, false},
 #endif
 };
 
-static int handle(struct ctl_server *s, struct err *e)
+static int work(struct ctl_server *s, const struct order *o, struct err *e)
 {
     const struct msg *m = &s->msg;
+    uint32_t waiting = s->later_id;
+    if (m->len != o->len || m->nfds < o->min_fds || m->nfds > o->max_fds)
+        return err_set(e, EBADMSG,
+                       "order %u with %u bytes and %u descriptors; it has %u bytes and %u to "
+                       "%u descriptors",
+                       m->type, m->len, m->nfds, o->len, o->min_fds, o->max_fds);
+    if (o->later)
+        s->later_id = m->id;
+    int r = o->run(s, m->body, e);
+    if (o->later && r < 0)
+        s->later_id = waiting;
+    return r == 0 && o->later ? ANSWERED : r;
+}
+
+static int handle(struct ctl_server *s, struct err *e)
+{
     for (unsigned i = 0; i < ARRAY_LEN(orders); i++) {
-        const struct order *o = &orders[i];
-        if (o->type != m->type)
+        if (orders[i].type != s->msg.type)
             continue;
-        int r = m->len == o->len && m->nfds >= o->min_fds && m->nfds <= o->max_fds
-                    ? o->run(s, m->body, e)
-                    : err_set(e, EBADMSG,
-                              "order %u with %u bytes and %u descriptors; it has %u bytes and "
-                              "%u to %u descriptors",
-                              m->type, m->len, m->nfds, o->len, o->min_fds, o->max_fds);
-        if (r < 0 && r != -EBUSY && o->run == make_machine) /* half made at best */
+        int r = work(s, &orders[i], e);
+        if (r < 0 && r != -EBUSY && orders[i].run == make_machine) /* half made at best */
             vm_end(s->vm, CTL_EXIT_ERROR, -1, "%s", e->msg);
         return r;
     }
-    return err_set(e, ENOTSUP, "control message %u is not supported", m->type);
+    return err_set(e, ENOTSUP, "control message %u is not supported", s->msg.type);
 }
 
 /* ---- the socket ------------------------------------------------------------------------ */
