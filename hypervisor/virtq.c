@@ -23,16 +23,6 @@ struct desc {
 };
 _Static_assert(sizeof(struct desc) == DESC_SIZE, "a descriptor as virtio lays it out");
 
-static uint16_t load16(const uint16_t *p, int order)
-{
-    return __atomic_load_n(p, order);
-}
-
-static void store16(uint16_t *p, uint16_t v, int order)
-{
-    __atomic_store_n(p, v, order);
-}
-
 static uint16_t *used_event(const struct virtq *q)
 {
     return q->avail + RING_HEAD + q->size;
@@ -129,13 +119,14 @@ static int walk(const struct virtq *q, struct virtq_chain *c, struct iovec *iov,
 
 int virtq_pop(struct virtq *q, struct virtq_chain *c, struct iovec *iov, unsigned max)
 {
-    uint16_t ready = (uint16_t)(load16(&q->avail[1], __ATOMIC_ACQUIRE) - q->next);
+    uint16_t ready = (uint16_t)(__atomic_load_n(&q->avail[1], __ATOMIC_ACQUIRE) - q->next);
     if (ready == 0)
         return 0;
     if (ready > q->size)
         return -EBADMSG;
     memset(c, 0, sizeof *c);
-    c->head = load16(&q->avail[RING_HEAD + (q->next & (q->size - 1))], __ATOMIC_RELAXED);
+    c->head =
+        __atomic_load_n(&q->avail[RING_HEAD + (q->next & (q->size - 1))], __ATOMIC_RELAXED);
     int r = walk(q, c, iov, max);
     if (r < 0)
         return r;
@@ -162,13 +153,13 @@ bool virtq_signal(struct virtq *q)
     uint16_t old = q->used_seen, now = q->used_next;
     if (old == now)
         return false;
-    store16(&q->used[1], now, __ATOMIC_RELEASE);
+    __atomic_store_n(&q->used[1], now, __ATOMIC_RELEASE);
     q->used_seen = now;
     /* The index must be visible before we look at what the guest wants (2.7.7.2). */
     atomic_thread_fence(memory_order_seq_cst);
     if (!q->event_idx)
-        return !(load16(&q->avail[0], __ATOMIC_RELAXED) & AVAIL_NO_INTERRUPT);
-    uint16_t event = load16(used_event(q), __ATOMIC_RELAXED);
+        return !(__atomic_load_n(&q->avail[0], __ATOMIC_RELAXED) & AVAIL_NO_INTERRUPT);
+    uint16_t event = __atomic_load_n(used_event(q), __ATOMIC_RELAXED);
     bool first = !q->signalled; /* after a restore: what was signalled last is unknown */
     q->signalled = true;
     return first || (uint16_t)(now - event - 1) < (uint16_t)(now - old);
@@ -177,15 +168,15 @@ bool virtq_signal(struct virtq *q)
 bool virtq_enable_notify(struct virtq *q)
 {
     if (q->event_idx)
-        store16(avail_event(q), q->next, __ATOMIC_RELAXED);
+        __atomic_store_n(avail_event(q), q->next, __ATOMIC_RELAXED);
     else
-        store16(&q->used[0], 0, __ATOMIC_RELAXED);
+        __atomic_store_n(&q->used[0], 0, __ATOMIC_RELAXED);
     atomic_thread_fence(memory_order_seq_cst);
-    return load16(&q->avail[1], __ATOMIC_RELAXED) != q->next;
+    return __atomic_load_n(&q->avail[1], __ATOMIC_RELAXED) != q->next;
 }
 
 void virtq_disable_notify(struct virtq *q)
 {
     if (!q->event_idx)
-        store16(&q->used[0], USED_NO_NOTIFY, __ATOMIC_RELAXED);
+        __atomic_store_n(&q->used[0], USED_NO_NOTIFY, __ATOMIC_RELAXED);
 }
