@@ -64,7 +64,8 @@ uint64_t bus_read(struct bus *b, uint64_t gpa, unsigned size)
 {
     struct dev *d = find(b, gpa, size);
     uint64_t val = d ? d->ops->read(d, gpa - d->base, size) : 0;
-    b->misses += !d;
+    if (!d)
+        b->misses++;
     trace_access(false, gpa, size, val);
     return val;
 }
@@ -73,5 +74,6 @@ void bus_write(struct bus *b, uint64_t gpa, unsigned size, uint64_t val)
 {
     struct dev *d = find(b, gpa, size);
     trace_access(true, gpa, size, val);
-    b->misses += !d || !d->ops->write || !d->ops->write(d, gpa - d->base, size, val);
+    if (!d || !d->ops->write || !d->ops->write(d, gpa - d->base, size, val))
+        b->misses++;
 }
