@@ -55,7 +55,7 @@ enum gp_type {
                       thaw.   On a failure the app stays frozen. Then lines without ack come again
                     */
     GP_THAW,       /* the snapshot is taken and this same machine goes on; optional REALTIME_NS:
-                      the clock stood still meanwhile */
+                      the clock stood still meanwhile, or RESTORED came late */
     GP_STOP,       /* SIGNAL, TIMEOUT_MS: stop the app, then power off */
     GP_STATS,      /* Reply: MEM_TOTAL, MEM_AVAILABLE, PROCS, UPTIME_NS */
     GP_BUILD_STEP, /* builder mode: OP + its fields (below). Output goes to the log stream.
