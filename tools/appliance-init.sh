@@ -11,6 +11,7 @@
 #   org.dormouse.ctl   orders, one per line: `poweroff`
 #   org.dormouse.log   what dormoused logs
 #   org.dormouse.boot  access key and CA certificate, once dormoused serves
+# Without them `dormouse.port=DEVICE` names where the output of that program goes.
 
 export PATH=/usr/sbin:/usr/bin HOME=/root
 state=/var/lib/dormouse
@@ -113,7 +114,8 @@ halt_now() {
 }
 
 run_once() {
-    out=$(port run) || out=/dev/console
+    out=$(port run) || out=$(param dormouse.port) || out=/dev/console
+    case $out in /dev/ttyS*) stty raw -F "$out" ;; esac
     # Through a pipe, because a port has one opener and programs like to open /dev/stderr.
     mkfifo /run/out
     cat /run/out >"$out" &

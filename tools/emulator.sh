@@ -53,9 +53,8 @@ emulator_args() {
     else
         EMULATOR+=(-smp "${SMP:-2}" -accel tcg,thread=multi)
     fi
-    EMULATOR+=(-device virtio-serial-pci,max_ports=8)
     # Devices that work beside the processor answer at another instruction each time.
-    [ "${REPEATABLE:-0}" = 1 ] || EMULATOR+=(-device virtio-rng-pci)
+    [ "${REPEATABLE:-0}" = 1 ] || EMULATOR+=(-device virtio-rng-pci -device virtio-serial-pci,max_ports=8)
 }
 
 # emulator_disk FILE SERIAL [ro]: a raw disk that the init script finds by its serial.
@@ -76,5 +75,10 @@ emulator_net() {
 
 # emulator_port NAME CHARDEV: a named byte stream between init and the outside.
 emulator_port() {
+    if [ "${REPEATABLE:-0}" = 1 ]; then # a plain serial port, the only one there is
+        EMULATOR+=(-chardev "$2,id=c-$1" -device "pci-serial,chardev=c-$1")
+        EMULATOR_CMDLINE+=" dormouse.port=/dev/ttyS0"
+        return
+    fi
     EMULATOR+=(-chardev "$2,id=c-$1" -device "virtserialport,chardev=c-$1,name=org.dormouse.$1")
 }
