@@ -55,7 +55,6 @@ enum ctl_type {
 };
 
 #define CTL_DISK_READONLY 1u
-#define CTL_NET_NONE      0u
 
 struct ctl_disk {
     uint32_t flags;

@@ -24,7 +24,6 @@
 
 enum {
     REG_DR = 0x00,
-    REG_RSR = 0x04,
     REG_FR = 0x18,
     REG_IBRD = 0x24,
     REG_FBRD = 0x28,
