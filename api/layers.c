@@ -24,7 +24,7 @@
 #define HUGE        (2ull << 20)
 #define SHMEM_HUGE  "/sys/kernel/mm/transparent_hugepage/shmem_enabled"
 #define LIMIT_MS    60000
-#define UNLIKE_PART 8u         /* one page in so many differs: not the same kernel any more */
+#define UNLIKE_PART 8u /* one page in so many differs: not the same kernel any more */
 
 struct layer {
     struct layer *next;
