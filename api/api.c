@@ -168,7 +168,8 @@ static void handle(struct op *o, const struct http_req *req, enum rights who, co
 void api_handle(struct api *a, const struct http_req *req, enum rights who, const void *body,
                 size_t len, struct http_res *res)
 {
-    struct op o = {.api = a, .res = res, .body = body, .body_len = len, .peer = req->peer};
+    struct op o = {
+        .api = a, .res = res, .body = body, .body_len = len, .req = req, .peer = req->peer};
     buf_reset(&res->body);
     buf_reset(&res->headers);
     res->content_type = NULL;

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -249,28 +250,29 @@ static bool server_is_good(int dir, const struct ca_config *c, mbedtls_x509_crt 
     return code == 0;
 }
 
-static int export_ca(int dir, const char *path, struct err *e)
+/* The directory may be a stranger's: what is there is read only if it is a plain file. */
+static bool has_copy(int dir, const char *pem, size_t len)
 {
-    AUTO_FREE char *pem = NULL, *there = NULL;
-    size_t len = 0;
-    int r = fd_read_file(dir, "ca.pem", 1 << 16, &pem, &len, e);
-    if (r < 0)
-        return r;
-    const char *slash = strrchr(path, '/');
-    AUTO_FREE char *parent = slash ? strndup(path, (size_t)(slash - path)) : strdup(".");
-    AUTO_CLOSE int fd =
-        open(parent && *parent ? parent : "/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0)
-        return err_sys(e, errno, "open the directory of '%s'", path);
-    const char *name = slash ? slash + 1 : path;
-    if (read_pem(fd, name, &there, NULL, NULL) == 0 && strcmp(there, pem) == 0)
-        return 0;
-    return durable_write(fd, name, pem, len, 0644, e);
+    char there[8192];
+    struct stat st;
+    AUTO_CLOSE int fd = openat(dir, "ca.pem", O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    return fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size == (off_t)len &&
+           len <= sizeof there && fd_pread_full(fd, there, len, 0) == 0 &&
+           memcmp(there, pem, len) == 0;
 }
 
-int ca_ensure(const struct ca_config *c, bool *ret_renewed, struct err *e)
+static int export_ca(int dir, int to, struct err *e)
 {
-    AUTO_CLOSE int dir = -1;
+    AUTO_FREE char *pem = NULL;
+    size_t len = 0;
+    int r = fd_read_file(dir, "ca.pem", 1 << 16, &pem, &len, e);
+    if (r < 0 || has_copy(to, pem, len))
+        return r;
+    return durable_write(to, "ca.pem", pem, len, 0644, e);
+}
+
+int ca_ensure(int dir, const struct ca_config *c, bool *ret_renewed, struct err *e)
+{
     AUTO(mbedtls_pk_free) mbedtls_pk_context key;
     AUTO(mbedtls_x509_crt_free) mbedtls_x509_crt ca;
     AUTO(buf_free) struct buf names = BUF_INIT;
@@ -280,10 +282,7 @@ int ca_ensure(const struct ca_config *c, bool *ret_renewed, struct err *e)
         buf_printf(&names, "%s\n", c->names[i]);
     if (!buf_cstr(&names))
         return err_sys(e, ENOMEM, "prepare certificates");
-    int r = durable_dir(AT_FDCWD, c->dir, &dir, e);
-    if (r < 0)
-        return r;
-    r = load_key(dir, "ca.key", &key, e);
+    int r = load_key(dir, "ca.key", &key, e);
     if (r == 0)
         r = load_cert(dir, "ca.pem", &ca, e);
     /* A key without its certificate is what a crash between the two writes leaves. */
@@ -309,5 +308,5 @@ int ca_ensure(const struct ca_config *c, bool *ret_renewed, struct err *e)
     }
     if (ret_renewed)
         *ret_renewed = renew;
-    return c->export_path ? export_ca(dir, c->export_path, e) : 0;
+    return c->export_dir >= 0 ? export_ca(dir, c->export_dir, e) : 0;
 }

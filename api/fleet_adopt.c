@@ -94,6 +94,29 @@ static int finish_resume(struct fleet *f, struct fvm *vm, struct err *e)
     return r;
 }
 
+/* Between the row of a checkpoint and the machine's switch to its new top, a machine writes to
+ * the layer that the row calls frozen, and which the next checkpoint may join with another. It
+ * is not known whether it has switched, and does no harm twice. */
+static int catch_up(struct fleet *f, struct fvm *vm, uint64_t deadline, struct err *e)
+{
+    struct vmm *v = vm->vmm;
+    AUTO(disk_close) struct open_disk l = {.n = 0};
+    if (vm->disk.n == 0 || vm->state == VM_RESUMING)
+        return 0;
+    AUTO_CLOSE int top = vm_disk_open(vm, e);
+    int r = top < 0 ? top : disk_open(f, &vm->disk, &l, e);
+    if (r == 0 && v->machine != CTL_PAUSED)
+        r = vmm_call(v, CTL_PAUSE, NULL, 0, NULL, 0, deadline, NULL, e);
+    if (r < 0)
+        return r;
+    v->machine = CTL_PAUSED;
+    struct err why = ERR_INIT;
+    v->disk_behind = disk_switch(vm, &l, top, &why) < 0; /* no reason to end it */
+    if (v->disk_behind)
+        log_err(LOG_WARN, &why, vm->row.id);
+    return 0;
+}
+
 static int take_over(struct fleet *f, struct fvm *vm, struct err *e)
 {
     struct vmm *v = vm->vmm;
@@ -104,6 +127,8 @@ static int take_over(struct fleet *f, struct fvm *vm, struct err *e)
         r = vmm_pump(v, deadline, e);
     if (r == 0 && v->machine == CTL_EMBRYO)
         r = err_set(e, ESTALE, "its process has no machine");
+    if (r == 0)
+        r = catch_up(f, vm, deadline, e);
     if (r == 0 && v->machine == CTL_PAUSED)
         r = vmm_call(v, CTL_RESUME, NULL, 0, NULL, 0, deadline, NULL, e);
     if (r == 0 && (r = fleet_io_address_begin(f->io, &address, v->slot, vm->ip, e)) == 0)

@@ -53,6 +53,22 @@ int vm_disk_open(const struct fvm *vm, struct err *e)
     return fd < 0 ? err_sys(e, errno, "open the microVM's disk") : fd;
 }
 
+int disk_switch(struct fvm *vm, const struct open_disk *l, int top, struct err *e)
+{
+    const struct image *img = vm->image;
+    int fds[CTL_LAYERS_MAX];
+    uint32_t n = 0;
+    fds[n++] = img->base;
+    fds[n++] = img->disk;
+    fds[n++] = img->boot;
+    for (unsigned i = 0; i < l->n; i++)
+        fds[n++] = l->fd[i];
+    fds[n++] = top;
+    const struct ctl_disk_order order = {.disk = 0, .nlayers = n};
+    return vmm_call(vm->vmm, CTL_DISK, &order, sizeof order, fds, n,
+                    deadline_ms(RESTORE_LIMIT_MS), NULL, e);
+}
+
 void disk_collect(struct fleet *f)
 {
     char ids[COLLECT][LAYER_CAP];

@@ -354,6 +354,8 @@ int disk_open(struct fleet *f, const struct store_disk *d, struct open_disk *ret
 bool disk_there(struct fleet *f, const struct store_disk *d);
 /* The layer on top, for reading and writing. */
 int vm_disk_open(const struct fvm *vm, struct err *e);
+/* A paused machine goes on over these layers, with `top` to write to. */
+int disk_switch(struct fvm *vm, const struct open_disk *l, int top, struct err *e);
 /* Removes the files of layers that no disk has any more. */
 void disk_collect(struct fleet *f);
 /* What a microVM that has ended holds of layers, and unless `keep` its checkpoints. */

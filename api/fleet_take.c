@@ -133,6 +133,11 @@ int take_begin(struct fleet *f, struct take *t, struct err *e)
     /* What was not written to since the last time need not be frozen again. */
     if (!t->running && top_is_empty(t->vm))
         return 0;
+    if (t->running && t->vm->vmm->disk_behind)
+        return err_set(e, EINVAL,
+                       "MicroVM %s still writes to a frozen layer of its disk, as a "
+                       "checkpoint failed; suspend it, then try again",
+                       t->vm->row.id);
     int r = make_room(f, t, e);
     if (r == 0)
         r = push(f, t, e);
@@ -205,6 +210,7 @@ static void rows_back(struct fleet *f, struct take *t)
     if (store_disk_set(f->store, t->vm->row.id, &t->before, &e) < 0) {
         log_err(LOG_WARN, &e, t->vm->row.id);
         t->vm->disk = t->disk;
+        t->vm->vmm->disk_behind = true;
         close_top(t);
         return;
     }
@@ -212,22 +218,6 @@ static void rows_back(struct fleet *f, struct take *t)
     remove_top(t, t->disk.serial);
     disk_collect(f);
     t->disk = t->before;
-}
-
-static int switch_layers(struct take *t, const struct open_disk *l, struct err *e)
-{
-    const struct image *img = t->vm->image;
-    int fds[CTL_LAYERS_MAX];
-    uint32_t n = 0;
-    fds[n++] = img->base;
-    fds[n++] = img->disk;
-    fds[n++] = img->boot;
-    for (unsigned i = 0; i < l->n; i++)
-        fds[n++] = l->fd[i];
-    fds[n++] = t->top;
-    const struct ctl_disk_order order = {.disk = 0, .nlayers = n};
-    return vmm_call(t->vm->vmm, CTL_DISK, &order, sizeof order, fds, n,
-                    deadline_ms(RESTORE_LIMIT_MS), NULL, e);
 }
 
 /* Frozen guest -> memory and disk. */
@@ -240,7 +230,7 @@ static int save(struct take *t, const struct open_disk *l, int mem, struct err *
         r = err_set(e, ECONNRESET, "%s", v->reason);
     if (r == 0)
         r = guest_save(v, false, mem, &t->saved, e);
-    return r == 0 ? switch_layers(t, l, e) : r;
+    return r == 0 ? disk_switch(t->vm, l, t->top, e) : r;
 }
 
 static int run_on(struct take *t, struct err *e)

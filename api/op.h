@@ -40,6 +40,7 @@ struct op {
     json_t *in;
     const void *body; /* as it came, for operations whose input has no member in it */
     size_t body_len;
+    const struct http_req *req;
     const struct conn *peer; /* who waits for the answer, or NULL */
     struct http_res *res;
     struct jsonw w;
@@ -120,6 +121,9 @@ int run_duration(struct op *o, struct store_vm *vm);
 void run_idle(struct op *o, struct store_vm *vm);
 /* Where a forked microVM comes from; nothing for others. ops_fork.c */
 int write_lineage(struct op *o, const char *vm_id);
+/* Command, environment, directory and user of the request as fields of GP_EXEC. ops_exec.c */
+void exec_fields(struct buf *b, const json_t *in);
+void exec_field(struct buf *b, uint16_t tag, const void *data, size_t len);
 /* A failure with a checkpoint. ops_checkpoint.c */
 int op_fail_checkpoint(struct op *o, const char *vm_id, const struct err *e);
 /* The request's tags as JSON text (malloc'd), NULL without. */

@@ -2,7 +2,8 @@
 /*
  * ExecuteCommand: one command beside a microVM's application, its output in the
  * answer. Input goes in while output comes out, so that neither waits for the
- * other; output beyond the limit is read and dropped.
+ * other; output beyond the limit is read and dropped. OpenTerminal: one that
+ * somebody types to (terminal.c).
  */
 #include <errno.h>
 #include <poll.h>
@@ -15,6 +16,7 @@
 #include "conn.h"
 #include "digest.h"
 #include "guest_talk.h"
+#include "terminal.h"
 #include "utf8.h"
 
 #define DEFAULT_TIMEOUT_S 60u
@@ -56,7 +58,7 @@ static uint32_t number(const struct op *o, const char *name, uint32_t otherwise)
     return json_is_integer(v) ? (uint32_t)json_integer_value(v) : otherwise;
 }
 
-static void add_field(struct buf *b, uint16_t tag, const void *data, size_t len)
+void exec_field(struct buf *b, uint16_t tag, const void *data, size_t len)
 {
     uint8_t *at = buf_reserve(b, TLV_HEADER_SIZE + len);
     if (!at)
@@ -69,7 +71,7 @@ static void add_field(struct buf *b, uint16_t tag, const void *data, size_t len)
 static void add_text(struct buf *b, uint16_t tag, const char *text)
 {
     if (text)
-        add_field(b, tag, text, strlen(text));
+        exec_field(b, tag, text, strlen(text));
 }
 
 /* The application's environment is taken when none is given. */
@@ -81,7 +83,7 @@ static void add_environment(struct buf *b, const json_t *env)
     {
         struct buf pair = BUF_INIT;
         buf_printf(&pair, "%s=%s", key, json_string_value(value));
-        add_field(b, GP_T_ENV, pair.data, pair.len);
+        exec_field(b, GP_T_ENV, pair.data, pair.len);
         b->bad |= pair.bad;
         if (pair.data)
             explicit_bzero(pair.data, pair.len);
@@ -89,18 +91,23 @@ static void add_environment(struct buf *b, const json_t *env)
     }
 }
 
+void exec_fields(struct buf *b, const json_t *in)
+{
+    json_t *word;
+    size_t i;
+    json_array_foreach(json_object_get(in, "command"), i, word)
+        add_text(b, GP_T_ARG, json_string_value(word));
+    add_environment(b, json_object_get(in, "environmentVariables"));
+    add_text(b, GP_T_USER, json_string_value(json_object_get(in, "user")));
+    add_text(b, GP_T_WORKDIR, json_string_value(json_object_get(in, "workingDirectory")));
+}
+
 static int read_request(struct op *o, struct command *c)
 {
     struct buf *b = &c->request;
     uint8_t number_space[16];
     struct tlv_writer w = tlv_writer_init(number_space, sizeof number_space);
-    json_t *word;
-    size_t i;
-    json_array_foreach(json_object_get(o->in, "command"), i, word)
-        add_text(b, GP_T_ARG, json_string_value(word));
-    add_environment(b, json_object_get(o->in, "environmentVariables"));
-    add_text(b, GP_T_USER, op_str(o, "user"));
-    add_text(b, GP_T_WORKDIR, op_str(o, "workingDirectory"));
+    exec_fields(b, o->in);
     tlv_put_u32(&w, GP_T_TIMEOUT_MS, number(o, "timeoutInSeconds", DEFAULT_TIMEOUT_S) * 1000);
     buf_add(b, number_space, w.len);
     c->output_max = number(o, "maxOutputBytes", DEFAULT_OUTPUT);
@@ -116,7 +123,7 @@ static void add_input(struct buf *b, const uint8_t *p, size_t len)
         size_t n = MIN(len, INPUT_STEP);
         gp_header_put(head, GP_STDIN, 0, (uint32_t)(TLV_HEADER_SIZE + n));
         buf_add(b, head, sizeof head);
-        add_field(b, GP_T_DATA, p, n);
+        exec_field(b, GP_T_DATA, p, n);
         p += n;
         len -= n;
     } while (len > 0);
@@ -283,6 +290,36 @@ static int answer(struct op *o, const struct command *c, uint64_t took_ns)
     jsonw_close(w, '}');
     return 0;
 }
+
+/* ---- with a terminal ------------------------------------------------------- */
+
+static void serve_terminal(void *ctx, struct exchange *x, struct http_res *res)
+{
+    struct talk *t = ctx;
+    (void)res;
+    terminal_serve(x, &t->link);
+    talk_close(t);
+    free(t);
+}
+
+int op_OpenTerminal(struct op *o)
+{
+    if (!terminal_asked(o->req))
+        return op_fail(o, TEXT_NO_WEBSOCKET);
+    struct talk *t = calloc(1, sizeof *t);
+    if (!t)
+        return op_fail(o, TEXT_INTERNAL);
+    *t = (struct talk)TALK_INIT;
+    if (talk_open(o, t, 0) < 0) {
+        free(t);
+        return -1;
+    }
+    o->res->stream = serve_terminal;
+    o->res->stream_ctx = t;
+    return 0;
+}
+
+/* ---- without --------------------------------------------------------------- */
 
 int op_ExecuteCommand(struct op *o)
 {

@@ -284,14 +284,29 @@ static void end_all(struct parent *p)
 
 /* ---- the role ---- */
 
-static int serve(struct parent *p, int sock, struct err *e)
+static time_t seconds_now(void)
 {
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return ts.tv_sec;
+}
+
+static int serve(struct parent *p, int sock, void *ctx, struct err *e)
+{
+    const struct parent_config *c = p->c;
+    time_t next = seconds_now() + c->refresh_s;
     int r = 0;
     while (r == 0) {
+        time_t left = next - seconds_now();
+        if (c->refresh && left <= 0) {
+            c->refresh(ctx);
+            left = c->refresh_s;
+            next = seconds_now() + left;
+        }
         struct pollfd pf[3] = {{.fd = sock, .events = POLLIN},
                                {.fd = p->sigfd, .events = POLLIN},
                                {.fd = p->ends, .events = POLLIN}};
-        if (poll(pf, 3, -1) < 0 && errno != EINTR)
+        if (poll(pf, 3, c->refresh ? (int)left * 1000 : -1) < 0 && errno != EINTR)
             r = err_sys(e, errno, "wait for the api role");
         if (pf[1].revents)
             on_signal(p, sock);
@@ -397,7 +412,7 @@ static int one_life(struct parent *p, int (*role)(void *ctx, int sock), void *ct
     p->api = pid;
     close(take_fd(&theirs));
     spawn_renew(&p->host);
-    r = serve(p, ours, e);
+    r = serve(p, ours, ctx, e);
     if (r < 0) {
         log_err(LOG_ERROR, e, "the api role is ended");
         if (p->api)

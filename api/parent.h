@@ -22,6 +22,8 @@ struct parent_config {
     const char *run_dir;  /* <run>/vm: sockets of the microVM processes */
     /* Files the api role may ask for, by enum priv_file_id; NULL: there is none. */
     const char *files[PRIV_FILES];
+    void (*refresh)(void *ctx); /* every so many seconds, with the role's ctx; NULL: never */
+    unsigned refresh_s;
 };
 
 /* The whole parent role. Forks a child that calls `role(ctx, sock)`, which has to give up its

@@ -15,7 +15,7 @@
 #include "../hypervisor/base/log.h"
 #include "../hypervisor/base/mem.h"
 #include "artifacts.h"
-#include "ca.h"
+#include "certs.h"
 #include "confine.h"
 #include "durable.h"
 #include "events.h"
@@ -30,7 +30,6 @@
 #define SILENCE_MS         (15 * 60 * 1000)
 #define UPGRADE_SILENCE_MS (60 * 60 * 1000)
 #define CERT_CHECK_S       10
-#define CERT_RENEW_S       (12 * 3600)
 #define CGROUP_DIR         "/sys/fs/cgroup/dormouse"
 #define READY_FILE         CONFINE_RUN "/ready"
 #define PARENT_FD          3
@@ -51,7 +50,6 @@ struct role {
     struct throttle throttle;
     struct front front;
     uint16_t public_port;
-    char host[256];
     struct fleet_host machine;
     int files[PRIV_FILES]; /* of the settings, opened at the start; -1 once taken */
 };
@@ -63,47 +61,8 @@ static void state_path(char *ret, size_t cap, const char *name)
 
 /* ---- certificates ----------------------------------------------------------------------- */
 
-static void add_name(struct ca_config *ca, const char *name)
-{
-    for (size_t i = 0; i < ca->nnames; i++) {
-        if (strcmp(ca->names[i], name) == 0)
-            return;
-    }
-    if (*name && ca->nnames < CA_NAMES_MAX)
-        ca->names[ca->nnames++] = name;
-}
-
-static int ensure_certificate(struct role *r, bool *ret_renewed, struct err *e)
-{
-    const struct config *c = r->c;
-    char dir[600], export_path[600], wildcard[300], lambda[300], more[sizeof c->tls_names];
-    if (c->tls_cert[0]) {
-        *ret_renewed = false;
-        return 0;
-    }
-    state_path(dir, sizeof dir, "tls");
-    state_path(export_path, sizeof export_path, "ca.pem");
-    struct ca_config ca = {.dir = dir, .export_path = export_path, .now = time(NULL)};
-    snprintf(wildcard, sizeof wildcard, "*.lambda-microvm.%s.%s", c->region, c->domain);
-    snprintf(lambda, sizeof lambda, "lambda.%s.%s", c->region, c->domain);
-    snprintf(more, sizeof more, "%s", c->tls_names);
-    add_name(&ca, "localhost");
-    add_name(&ca, wildcard);
-    add_name(&ca, lambda);
-    add_name(&ca, c->domain);
-    add_name(&ca, "127.0.0.1");
-    add_name(&ca, "::1");
-    if (strcmp(c->listen, "0.0.0.0") != 0 && strcmp(c->listen, "::") != 0)
-        add_name(&ca, c->listen);
-    add_name(&ca, r->host);
-    char *rest = more, *name;
-    while ((name = strsep(&rest, ", ")))
-        add_name(&ca, name);
-    return ca_ensure(&ca, ret_renewed, e);
-}
-
-/* Our own from the state directory; those of the settings were opened before that was all there
- * is, and later the parent does it. */
+/* The files were opened before the state directory was all there is; later the parent does it.
+ */
 static int open_tls_file(void *ctx, enum tls_file which, int *ret_fd, struct err *e)
 {
     static const enum priv_file_id ids[] = {
@@ -111,13 +70,7 @@ static int open_tls_file(void *ctx, enum tls_file which, int *ret_fd, struct err
         [TLS_KEY] = PRIV_TLS_KEY,
         [TLS_CLIENT_CA] = PRIV_TLS_CLIENT_CA,
     };
-    static const char *const own[] = {CONFINE_STATE "/tls/server.pem",
-                                      CONFINE_STATE "/tls/server.key"};
     struct role *r = ctx;
-    if (which != TLS_CLIENT_CA && !r->c->tls_cert[0]) {
-        *ret_fd = open(own[which], O_RDONLY | O_CLOEXEC);
-        return *ret_fd < 0 ? err_sys(e, errno, "open it") : 0;
-    }
     *ret_fd = take_fd(&r->files[ids[which]]);
     return *ret_fd >= 0 ? 0 : fleet_file(r->fleet, ids[which], ret_fd, e);
 }
@@ -133,14 +86,9 @@ static bool is_endpoint(void *ctx, const char *name)
 static int open_tls(struct role *r, struct err *e)
 {
     const struct config *c = r->c;
-    bool renewed = false;
     int n = tls_library_init(e);
-    if (n == 0)
-        n = ensure_certificate(r, &renewed, e);
     if (n < 0)
         return n;
-    if (renewed)
-        log_info("made a server certificate; clients trust it through %s/ca.pem", c->state);
     const struct tls_source from = {
         .open = open_tls_file,
         .ctx = r,
@@ -299,7 +247,9 @@ static void join_parts(struct role *r)
 static int give_up(struct role *r, struct err *e)
 {
     const struct config *c = r->c;
-    const char *const paths[PRIV_FILES] = {c->tls_cert, c->tls_key, c->tls_client_ca};
+    char cert[CERTS_PATH], key[CERTS_PATH];
+    const char *const paths[PRIV_FILES] = {cert, key, c->tls_client_ca};
+    certs_paths(c, cert, key);
     struct server_config sc = {
         .address = c->listen,
         .port = (uint16_t)c->port,
@@ -315,8 +265,6 @@ static int give_up(struct role *r, struct err *e)
         .cgroup = CGROUP_DIR,
         .threads = c->max_conns + MORE_THREADS,
     };
-    if (gethostname(r->host, sizeof r->host - 1) < 0)
-        r->host[0] = '\0';
     int n = fleet_host_open(&r->machine, c->kernel, c->initrd, c->snapshot_key, e);
     for (size_t i = 0; i < PRIV_FILES; i++) {
         r->files[i] = -1;
@@ -375,15 +323,10 @@ static bool role_close(struct role *r)
 /* ---- serving ------------------------------------------------------------------------------
  */
 
-static void refresh_certificate(struct role *r, bool now, time_t *renew_at)
+static void refresh_certificate(struct role *r, bool now)
 {
     struct err e = ERR_INIT;
-    bool renewed = false, reloaded = false;
-    if (now || time(NULL) >= *renew_at) {
-        *renew_at = time(NULL) + CERT_RENEW_S;
-        if (ensure_certificate(r, &renewed, &e) < 0)
-            log_err(LOG_ERROR, &e, "renew the certificate");
-    }
+    bool reloaded = false;
     int n = now ? tls_reload(r->tls, &e) : tls_reload_if_changed(r->tls, &reloaded, &e);
     if (n < 0)
         log_err(LOG_ERROR, &e, "reload the certificate");
@@ -393,14 +336,13 @@ static void refresh_certificate(struct role *r, bool now, time_t *renew_at)
 
 static void serve_until_stopped(struct role *r, const sigset_t *signals)
 {
-    time_t renew_at = time(NULL) + CERT_RENEW_S;
     struct timespec wait = {.tv_sec = CERT_CHECK_S};
     for (;;) {
         int sig = sigtimedwait(signals, NULL, &wait);
         if (sig == SIGTERM || sig == SIGINT)
             return;
         if (sig == SIGHUP || (sig < 0 && errno == EAGAIN))
-            refresh_certificate(r, sig == SIGHUP, &renew_at);
+            refresh_certificate(r, sig == SIGHUP);
     }
 }
 

@@ -9,6 +9,7 @@
 #include "../hypervisor/base/mem.h"
 #include "../hypervisor/base/num.h"
 #include "s3_priv.h"
+#include "s3_uploads.h"
 #include "s3_xml.h"
 #include "urlenc.h"
 
@@ -37,14 +38,8 @@ static void xml_owner(struct buf *b, const char *name)
 
 /* ---- uploads --------------------------------------------------------------------------- */
 
-struct upload {
-    char id[UPLOAD_ID_CAP];
-    char *key;
-    double begun;
-};
-
 struct uploads {
-    struct upload *all;
+    struct s3_upload *all;
     size_t n, cap;
     const char *prefix;
     bool no_memory;
@@ -64,7 +59,7 @@ static bool add_upload(void *ctx, const char *id, const char *key, double begun)
         return true;
     if (u->n == u->cap) {
         size_t cap = u->cap ? 2 * u->cap : 64;
-        struct upload *all = cap <= HELD_MAX ? reallocarray(u->all, cap, sizeof *all) : NULL;
+        struct s3_upload *all = cap <= HELD_MAX ? reallocarray(u->all, cap, sizeof *all) : NULL;
         if (!all) {
             u->no_memory = true;
             return false;
@@ -72,7 +67,7 @@ static bool add_upload(void *ctx, const char *id, const char *key, double begun)
         u->all = all;
         u->cap = cap;
     }
-    struct upload *at = &u->all[u->n];
+    struct s3_upload *at = &u->all[u->n];
     at->key = strdup(key);
     at->begun = begun;
     snprintf(at->id, sizeof at->id, "%s", id);
@@ -83,63 +78,130 @@ static bool add_upload(void *ctx, const char *id, const char *key, double begun)
 
 static int upload_order(const void *a, const void *b)
 {
-    const struct upload *x = a, *y = b;
+    const struct s3_upload *x = a, *y = b;
     int keys = strcmp(x->key, y->key);
     return keys ? keys : strcmp(x->id, y->id);
 }
 
-/* Behind the markers? Without an upload's id all of the key are passed over. */
-static bool is_behind(const struct upload *u, const char *key, const char *id)
+/* Length of the common prefix that stands for the key, 0: it is told by itself. */
+static size_t group_len(const struct s3_uploads_ask *ask, const char *key)
 {
+    const char *cut =
+        ask->delimiter[0] ? strstr(key + strlen(ask->prefix), ask->delimiter) : NULL;
+    return cut ? (size_t)(cut - key) + strlen(ask->delimiter) : 0;
+}
+
+/* Behind the markers? Without an upload's id all of the key are passed over, and a marker that
+ * is a common prefix passes over all that it stands for. */
+static bool is_behind(const struct s3_uploads_ask *ask, const struct s3_upload *u, size_t group)
+{
+    const char *key = ask->key_marker, *id = ask->id_marker;
+    if (!key[0])
+        return true;
+    if (group && !id[0] && strlen(key) == group && memcmp(u->key, key, group) == 0)
+        return false;
     int keys = strcmp(u->key, key);
     return keys > 0 || (keys == 0 && id[0] && strcmp(u->id, id) > 0);
 }
 
-static void write_uploads(struct s3_call *c, const struct uploads *u, const char *key_marker,
-                          const char *id_marker, uint64_t max)
+static void name_element(const struct s3_uploads_ask *ask, struct buf *b, const char *element,
+                         const char *name, size_t len)
 {
-    AUTO(buf_free) struct buf xml = BUF_INIT, list = BUF_INIT;
-    const struct upload *last = NULL;
-    uint64_t count = 0;
-    bool more = false;
-    for (size_t i = 0; i < u->n && !more; i++) {
-        const struct upload *at = &u->all[i];
-        if (key_marker[0] && !is_behind(at, key_marker, id_marker))
+    AUTO(buf_free) struct buf part = BUF_INIT;
+    buf_add(&part, name, len);
+    const char *text = buf_cstr(&part);
+    buf_printf(b, "<%s>", element);
+    if (ask->url)
+        url_encode(b, name, len, true);
+    else if (text)
+        xml_text(b, text);
+    buf_printf(b, "</%s>", element);
+    b->bad |= !text;
+}
+
+struct uploads_page {
+    struct buf list, groups;
+    const char *last; /* the last thing told: a key with its upload, or a common prefix */
+    size_t last_len;
+    const char *last_id;
+    const char *group; /* the last common prefix */
+    size_t group_len;
+    uint64_t count;
+    bool more;
+};
+
+static void add_to_page(struct uploads_page *p, const struct s3_uploads_ask *ask,
+                        const struct s3_upload *u, size_t group)
+{
+    if (group && p->group_len == group && memcmp(p->group, u->key, group) == 0)
+        return; /* told already */
+    if (p->count == ask->max) {
+        p->more = true;
+        return;
+    }
+    p->count++;
+    p->last = u->key;
+    p->last_len = group ? group : strlen(u->key);
+    p->last_id = group ? NULL : u->id;
+    if (group) {
+        p->group = u->key;
+        p->group_len = group;
+        buf_str(&p->groups, "<CommonPrefixes>");
+        name_element(ask, &p->groups, "Prefix", u->key, group);
+        buf_str(&p->groups, "</CommonPrefixes>");
+        return;
+    }
+    buf_str(&p->list, "<Upload>");
+    name_element(ask, &p->list, "Key", u->key, strlen(u->key));
+    xml_element(&p->list, "UploadId", u->id);
+    xml_owner(&p->list, "Initiator");
+    xml_owner(&p->list, "Owner");
+    xml_element(&p->list, "StorageClass", "STANDARD");
+    xml_time(&p->list, "Initiated", u->begun);
+    buf_str(&p->list, "</Upload>");
+}
+
+void s3_uploads_xml(struct buf *xml, const struct s3_uploads_ask *ask, struct s3_upload *all,
+                    size_t n)
+{
+    struct uploads_page p = {.last = NULL};
+    if (n)
+        qsort(all, n, sizeof *all, upload_order);
+    for (size_t i = 0; i < n && !p.more; i++) {
+        if (strncmp(all[i].key, ask->prefix, strlen(ask->prefix)) != 0)
             continue;
-        more = count == max;
-        if (more)
-            break;
-        buf_str(&list, "<Upload>");
-        xml_element(&list, "Key", at->key);
-        xml_element(&list, "UploadId", at->id);
-        xml_owner(&list, "Initiator");
-        xml_owner(&list, "Owner");
-        xml_element(&list, "StorageClass", "STANDARD");
-        xml_time(&list, "Initiated", at->begun);
-        buf_str(&list, "</Upload>");
-        last = at;
-        count++;
+        size_t group = group_len(ask, all[i].key);
+        if (is_behind(ask, &all[i], group))
+            add_to_page(&p, ask, &all[i], group);
     }
-    buf_str(&xml, "<ListMultipartUploadsResult " XMLNS ">");
-    xml_element(&xml, "Bucket", c->bucket);
-    xml_element(&xml, "KeyMarker", key_marker);
-    xml_element(&xml, "UploadIdMarker", id_marker);
-    xml_element(&xml, "Prefix", u->prefix);
-    if (more && last) {
-        xml_element(&xml, "NextKeyMarker", last->key);
-        xml_element(&xml, "NextUploadIdMarker", last->id);
+    buf_str(xml, "<ListMultipartUploadsResult " XMLNS ">");
+    xml_element(xml, "Bucket", ask->bucket);
+    name_element(ask, xml, "KeyMarker", ask->key_marker, strlen(ask->key_marker));
+    xml_element(xml, "UploadIdMarker", ask->id_marker);
+    name_element(ask, xml, "Prefix", ask->prefix, strlen(ask->prefix));
+    if (ask->delimiter[0])
+        name_element(ask, xml, "Delimiter", ask->delimiter, strlen(ask->delimiter));
+    if (ask->url)
+        xml_element(xml, "EncodingType", "url");
+    if (p.more && p.last) {
+        name_element(ask, xml, "NextKeyMarker", p.last, p.last_len);
+        if (p.last_id)
+            xml_element(xml, "NextUploadIdMarker", p.last_id);
     }
-    xml_number(&xml, "MaxUploads", max);
-    xml_element(&xml, "IsTruncated", more ? "true" : "false");
-    buf_add(&xml, list.data, list.len);
-    buf_str(&xml, "</ListMultipartUploadsResult>");
-    xml.bad = xml.bad || list.bad;
-    s3_answer_xml(c, &xml);
+    xml_number(xml, "MaxUploads", ask->max);
+    xml_element(xml, "IsTruncated", p.more ? "true" : "false");
+    buf_add(xml, p.list.data, p.list.len);
+    buf_add(xml, p.groups.data, p.groups.len);
+    buf_str(xml, "</ListMultipartUploadsResult>");
+    xml->bad = xml->bad || p.list.bad || p.groups.bad;
+    buf_free(&p.list);
+    buf_free(&p.groups);
 }
 
 void s3_list_uploads(struct s3_call *c)
 {
     AUTO(uploads_free) struct uploads u = {.prefix = ""};
+    AUTO(buf_free) struct buf xml = BUF_INIT;
     const char *q = c->req->query;
     struct err e = ERR_INIT;
     uint64_t max = PAGE;
@@ -149,12 +211,9 @@ void s3_list_uploads(struct s3_call *c)
     AUTO_FREE char *key = query_value(q, "key-marker", &bad);
     AUTO_FREE char *id = query_value(q, "upload-id-marker", &bad);
     AUTO_FREE char *wanted = query_value(q, "max-uploads", &bad);
+    AUTO_FREE char *encoding = query_value(q, "encoding-type", &bad);
     if (bad || (wanted && !parse_u64(wanted, 1, INT32_MAX, &max))) {
         s3_error(c, 400, "InvalidArgument", "A parameter of the listing is malformed.");
-        return;
-    }
-    if (delimiter && *delimiter) {
-        s3_error(c, 501, "NotImplemented", "Uploads are not listed by common prefixes.");
         return;
     }
     u.prefix = prefix ? prefix : "";
@@ -165,9 +224,15 @@ void s3_list_uploads(struct s3_call *c)
         s3_fail(c, r, &e);
         return;
     }
-    if (u.n)
-        qsort(u.all, u.n, sizeof *u.all, upload_order);
-    write_uploads(c, &u, key ? key : "", id ? id : "", MIN(max, (uint64_t)PAGE));
+    const struct s3_uploads_ask ask = {.bucket = c->bucket,
+                                       .prefix = u.prefix,
+                                       .delimiter = delimiter ? delimiter : "",
+                                       .key_marker = key ? key : "",
+                                       .id_marker = key && *key && id ? id : "",
+                                       .url = encoding && strcmp(encoding, "url") == 0,
+                                       .max = MIN(max, (uint64_t)PAGE)};
+    s3_uploads_xml(&xml, &ask, u.all, u.n);
+    s3_answer_xml(c, &xml);
 }
 
 /* ---- parts ----------------------------------------------------------------------------- */

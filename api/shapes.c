@@ -104,6 +104,8 @@ static const struct shape *const shapes[SHAPE_COUNT] = {
 #include "routes.def"
 #undef ROUTE
     [SHAPE_config] = &shape_config,
+    [SHAPE_terminal] = &shape_terminal,
+    [SHAPE_resize] = &shape_resize,
 };
 
 const struct shape *shape_of(enum shape_id id)

@@ -52,6 +52,8 @@
 #define TEXT_GUEST_CONFLICT  "ConflictException", "%s"
 #define TEXT_COMMAND_TOO_LONG \
     "ValidationException", "The command and its environment take more than %u KiB"
+#define TEXT_NO_WEBSOCKET \
+    "ValidationException", "A terminal is opened with a WebSocket handshake (RFC 6455)"
 #define TEXT_TWO_INPUTS "ValidationException", "Give stdin or stdinBase64, not both"
 #define TEXT_BAD_BASE64 "ValidationException", "stdinBase64 is not padded base64"
 #define TEXT_BAD_MODE   "ValidationException", "mode must be octal, such as 644"

@@ -53,7 +53,9 @@ enum shape_id {
 #define ROUTE(op, method, path, status, rights, style) SHAPE_in_##op,
 #include "routes.def"
 #undef ROUTE
-    SHAPE_config, /* what a version keeps */
+    SHAPE_config,   /* what a version keeps */
+    SHAPE_terminal, /* first message of a terminal */
+    SHAPE_resize,
     SHAPE_COUNT
 };
 const struct shape *shape_of(enum shape_id id);

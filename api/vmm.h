@@ -44,6 +44,7 @@ struct vmm {
     bool ready;        /* CTL_READY seen */
     uint32_t machine;  /* enum ctl_state, as CTL_READY said */
     bool dead;         /* the process is gone or going */
+    bool disk_behind;  /* it writes to the topmost frozen layer of its disk, not to the top */
     bool app_ended;    /* GP_EXITED seen */
     bool booted;       /* GP_HELLO seen on the control stream */
     char reason[400];  /* why dead or app_ended, for people */

@@ -102,6 +102,22 @@ static char **app_environ(int pid, struct fail *f)
     return list; /* the text lives as long as this process */
 }
 
+/* The application has no terminal, and so most often does not say of what kind one is. */
+static char **with_term(char **env)
+{
+    size_t n = 0;
+    for (; env[n]; n++)
+        if (strncmp(env[n], "TERM=", 5) == 0)
+            return env;
+    char **more = calloc(n + 2, sizeof(*more));
+    if (!more)
+        return NULL;
+    memcpy(more, env, n * sizeof(*more));
+    static char term[] = "TERM=xterm";
+    more[n] = term;
+    return more;
+}
+
 static int run_child(struct exec *x, struct fail *f)
 {
     int pipe_fds[2];
@@ -159,6 +175,8 @@ static int start(struct exec *x, const struct req *r, struct fail *f)
                                         : app_environ(x->s->app_pid, f);
     if (!env)
         return -f->num;
+    if (pty && !(env = with_term(env)))
+        return fail_sys(f, ENOMEM, "give the command its environment");
     uint32_t all;
     req_u32(r, GP_T_CAPS_ALL, 0, &all);
     x->plan = (struct plan){.kind = PLAN_JOIN,

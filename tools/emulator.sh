@@ -5,7 +5,7 @@
 # works inside it, and a named core instead of `-cpu max`, whose software pointer
 # authentication makes everything five times slower.
 #
-# Reads: GIC (3 or 2), SMP, HOST_MEM, DETERMINISTIC, REPEATABLE, QEMU.
+# Reads: GIC (3 or 2), SMP, HOST_MEM, DETERMINISTIC, REPEATABLE, PATIENT, QEMU.
 
 emulator_check() {
     QEMU=${QEMU:-qemu-system-aarch64}
@@ -42,7 +42,10 @@ emulator_args() {
         -cpu neoverse-n1 -m "${HOST_MEM:-8G}")
     if [ "${DETERMINISTIC:-0}" = 1 ]; then
         # One instruction is one nanosecond of guest-visible time.
-        EMULATOR+=(-smp 1 -accel tcg,thread=single -icount shift=0,sleep=off)
+        # PATIENT: but while the host waits, for its disk above all, time is the wall's.
+        local sleeps=off
+        [ "${PATIENT:-0}" = 0 ] || sleeps=on
+        EMULATOR+=(-smp 1 -accel tcg,thread=single -icount "shift=0,sleep=$sleeps")
         # The same from run to run, too: random numbers, the date, where programs are mapped.
         if [ "${REPEATABLE:-0}" = 1 ]; then
             EMULATOR+=(-seed 1 -rtc base=2026-01-01,clock=vm)

@@ -24,8 +24,8 @@ Boots build/appliance with the CPIO archives (newc) unpacked over its root, runs
   -k WORDS              more words for the kernel command line
 
 Environment: GIC=3|2, SMP=2, HOST_MEM=8G, DETERMINISTIC=1 (one CPU, one instruction takes one
-nanosecond; with REPEATABLE=1 the same ones each time, and no network), BUILD=build,
-QEMU=qemu-system-aarch64.
+nanosecond; with REPEATABLE=1 the same ones each time, and no network; with PATIENT=1 time is the
+wall's while the machine waits), BUILD=build, QEMU=qemu-system-aarch64.
 END
 }
 

@@ -172,8 +172,8 @@ static bool write_conf(const struct bench *b, uint32_t ip)
             "error_log /run/nginx.log;\n"
             "events {}\n"
             "http { access_log off; server_tokens off;\n"
-            "server { listen 127.0.0.1:9443 ssl; ssl_certificate %s/tls/server.pem;\n"
-            "ssl_certificate_key %s/tls/server.key;\n"
+            "server { listen 127.0.0.1:9443 ssl; ssl_certificate %s/ca/server.pem;\n"
+            "ssl_certificate_key %s/ca/server.key;\n"
             "location / { proxy_http_version 1.1; proxy_set_header Host $host;\n"
             "proxy_pass http://%s:8080; } } }\n",
             b->state, b->state, address);

@@ -226,6 +226,10 @@ check 'exec: output and exit status'
 printf 'typed' >"$work/typed"
 "$dormouse" exec -i "$vm" -- tr a-z A-Z <"$work/typed" >"$work/out" 2>"$work/err" && out TYPED
 check 'exec -i'
+printf 'echo sum-$((1 + 1)); exit 4\n' >"$work/typed"
+"$dormouse" exec -it "$vm" -- sh <"$work/typed" >"$work/out" 2>"$work/err"
+[ $? = 4 ] && out '*sum-2*' && run 2 exec -t --timeout 3 "$vm" && run 1 exec -t "$vm" -- /no/such/program
+check 'exec -it'
 run 7 exec --timeout 1 "$vm" -- sleep 60 && err 'its time was up'
 check 'exec --timeout'
 run 3 exec "$vm" -- /no/such/program

@@ -21,6 +21,7 @@ import {
   raw,
   region,
   signed,
+  terminal,
   until,
   url,
   vms,
@@ -255,6 +256,57 @@ describe('microVMs', () => {
     assert.equal((await exec({ command: ['id'], workingDirectory: 'here' })).status, 400);
   });
 
+  test('terminals', async () => {
+    const t = await terminal(id, {
+      command: ['sh', '-c', 'tty; stty size; read x; echo "got $x"; exit 7'],
+      rows: 30,
+      cols: 100,
+    });
+    assert.equal(t.headers['sec-websocket-accept'], 's3pPLMBiTxaQ9kYGzzhZRbK+xOo=');
+    await until('it shows its size', () => t.shown.includes('30 100'));
+    assert.match(t.shown, /\/dev\/pts\/\d+/);
+    assert.equal(t.texts[0].type, 'session_init');
+    t.type('a ');
+    t.order({ type: 'other' }); // typed, as it is no order
+    t.type('\n');
+    assert.deepEqual(await t.ended(), [1000, 'shell exited']);
+    assert.match(t.shown, /got a {"type":"other"}/);
+    assert.deepEqual(t.texts.at(-1), { type: 'exit', exitCode: 7 });
+
+    const shell = await terminal(id, {});
+    shell.order({ type: 'resize', rows: 40, cols: 120 });
+    shell.type('stty size; echo $TERM; kill -9 $$\n');
+    await shell.ended();
+    assert.match(shell.shown, /40 120\s+xterm/);
+    assert.deepEqual(shell.texts.at(-1), { type: 'exit', signal: 9 });
+
+    const long = await terminal(id, { command: ['sh', '-c', 'stty raw -echo; echo ready; wc -c'] });
+    await until('it reads', () => long.shown.includes('ready'));
+    for (let i = 0; i < 50; i++) long.type('x'.repeat(1000));
+    await new Promise((resolve) => long.socket.write('', resolve));
+    long.socket.destroy(); // nobody is there any more: it is killed
+    const gone = await terminal(id, { command: ['sh', '-c', 'echo pid $$; exec sleep 1000'] });
+    await until('its number', () => /pid \d+/.test(gone.shown));
+    gone.socket.destroy();
+    const pid = /pid (\d+)/.exec(gone.shown)[1];
+    await until('the command ends with its terminal', async () =>
+      (await exec({ command: ['sh', '-c', `kill -0 ${pid}`] })).json.exitCode !== 0);
+
+    const none = await terminal(id, { command: ['/no/such/program'] });
+    assert.equal((await none.ended())[0], 1011);
+    assert.equal(none.texts[0].type, 'error');
+    const wrong = await terminal(id, { command: [], rows: 0 });
+    await wrong.ended();
+    assert.match(wrong.texts[0].message, /2 validation errors/);
+    assert.equal((await terminal('microvm-none', {})).status, 404);
+    const plain = await signed(`${ext}/microvms/${id}/terminal`);
+    assert.equal(plain.status, 400, plain.text);
+    assert.equal((await terminal(id, {}, { headers: { 'sec-websocket-version': '12' } })).status, 400);
+    const reader = await makeKey('read');
+    assert.equal((await terminal(id, {}, { keys: reader })).status, 403);
+    await revoke(reader);
+  });
+
   test('files', async () => {
     const piece = 'x'.repeat(100_000);
     const put = await signed(filesPath('/srv/new/file', '&mode=750'), { method: 'PUT', body: piece });
@@ -295,7 +347,10 @@ describe('microVMs', () => {
     assert.equal(done.status, 200, done.text);
     const got = await vms.getMicrovm({ microvmIdentifier: id });
     assert.deepEqual([got.idlePolicy, got.maximumDurationInSeconds], [idlePolicy, 7200]);
+    const open = await terminal(id, { command: ['cat'] });
+    await until('it runs', () => open.texts.length > 0);
     await vms.suspendMicrovm({ microvmIdentifier: id });
+    assert.deepEqual(await open.ended(), [1001, 'the microVM ended or was suspended']);
     const woken = await exec({ command: ['cat', '/srv/new/file'], maxOutputBytes: 3 });
     assert.equal(woken.json?.stdout, 'xxx', woken.text);
     assert.equal((await vms.getMicrovm({ microvmIdentifier: id })).state, 'RUNNING');

@@ -177,6 +177,73 @@ export async function signed(path, { method = 'GET', body, service = 'lambda', k
   return raw(path, { method, headers: request.headers, body });
 }
 
+const frame = (op, data) => {
+  const body = Buffer.from(data);
+  const mask = Buffer.from([1, 2, 3, 4]);
+  const head = body.length < 126
+    ? Buffer.from([0x80 | op, 0x80 | body.length])
+    : Buffer.from([0x80 | op, 0xfe, body.length >> 8, body.length & 255]);
+  return Buffer.concat([head, mask, body.map((byte, i) => byte ^ mask[i % 4])]);
+};
+
+// A terminal in a microVM, as a WebSocket of the API. Resolves with {status} when it is refused,
+// else with what came so far, how it ended, and ways to send.
+export async function terminal(id, start, more = {}) {
+  const path = `/dormouse/v1/microvms/${id}/terminal`;
+  const signer = new SignatureV4({
+    service: 'lambda',
+    region,
+    sha256: Sha256,
+    credentials: more.keys || {
+      accessKeyId: need('AWS_ACCESS_KEY_ID'),
+      secretAccessKey: need('AWS_SECRET_ACCESS_KEY'),
+    },
+  });
+  const request = await signer.sign({
+    method: 'GET', protocol: 'https:', hostname: url.hostname, port, path, query: {},
+    headers: { host: url.host },
+  });
+  const headers = {
+    ...request.headers, connection: 'Upgrade', upgrade: 'websocket', 'sec-websocket-version': '13',
+    'sec-websocket-key': 'dGhlIHNhbXBsZSBub25jZQ==', ...more.headers,
+  };
+  return new Promise((resolve, reject) => {
+    const req = https.request({ host: url.hostname, port, path, headers, agent: new https.Agent() });
+    req.on('error', reject);
+    req.on('response', (res) => {
+      res.resume();
+      resolve({ status: res.statusCode });
+    });
+    req.on('upgrade', (res, socket, head) => {
+      const t = { status: 101, headers: res.headers, shown: '', texts: [], closed: null, socket };
+      let rest = head;
+      const take = (data) => {
+        rest = Buffer.concat([rest, data]);
+        while (rest.length >= 2) {
+          const long = rest[1] === 126 ? 2 : 0;
+          if (rest.length < 2 + long) break;
+          const size = long ? rest.readUInt16BE(2) : rest[1];
+          if (rest.length < 2 + long + size) break;
+          const body = rest.subarray(2 + long, 2 + long + size);
+          if (rest[0] === 0x82) t.shown += body.toString();
+          if (rest[0] === 0x81) t.texts.push(JSON.parse(body.toString()));
+          if (rest[0] === 0x88) t.closed = [body.readUInt16BE(0), body.subarray(2).toString()];
+          rest = rest.subarray(2 + long + size);
+        }
+      };
+      take(Buffer.alloc(0));
+      socket.on('data', take);
+      socket.on('error', () => {});
+      t.type = (text) => socket.write(frame(2, text));
+      t.order = (order) => socket.write(frame(1, JSON.stringify(order)));
+      t.ended = () => until('the terminal closes', () => t.closed);
+      t.order(start);
+      resolve(t);
+    });
+    req.end();
+  });
+}
+
 export function raw(path, { method = 'GET', headers = {}, body } = {}) {
   return new Promise((resolve, reject) => {
     const req = https.request(

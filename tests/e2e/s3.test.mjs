@@ -56,6 +56,17 @@ describe('multipart uploads', () => {
     assert.equal(list.Uploads[0].UploadId, UploadId);
     const some = await s3.listMultipartUploads({ Bucket, Prefix: 'a/' });
     assert.equal(some.Uploads.length, 3);
+    const groups = await s3.listMultipartUploads({ Bucket, Delimiter: '/' });
+    assert.deepEqual(groups.CommonPrefixes, [{ Prefix: 'a/' }]);
+    assert.deepEqual(groups.Uploads.map((u) => u.Key), ['b']);
+    assert.equal(groups.Delimiter, '/');
+    const first = await s3.listMultipartUploads({ Bucket, Delimiter: '/', MaxUploads: 1 });
+    assert.deepEqual([first.CommonPrefixes, first.Uploads, first.IsTruncated, first.NextKeyMarker],
+      [[{ Prefix: 'a/' }], undefined, true, 'a/']);
+    const rest = await s3.listMultipartUploads({ Bucket, Delimiter: '/', KeyMarker: 'a/' });
+    assert.deepEqual([rest.CommonPrefixes, rest.Uploads.length], [undefined, 1]);
+    const deeper = await s3.listMultipartUploads({ Bucket, Delimiter: '/', Prefix: 'a/' });
+    assert.deepEqual([deeper.CommonPrefixes, deeper.Uploads.length], [undefined, 3]);
     const ids = [];
     let markers = {};
     for (let more = true; more; ) {

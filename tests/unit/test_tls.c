@@ -16,6 +16,8 @@
 #include <unistd.h>
 
 #include "../../api/ca.h"
+#include "../../api/certs.h"
+#include "../../api/durable.h"
 #include "../../api/tls.h"
 #include "../../api/uuid.h"
 #include "../../hypervisor/base/fd.h"
@@ -29,14 +31,16 @@ static char dir[64], tls_dir[80], cert[100], key[100], ca_copy[100];
 static int ensure(int64_t now, const char *more_name, bool *renewed)
 {
     struct err e = ERR_INIT;
-    struct ca_config c = {.dir = tls_dir,
-                          .export_path = ca_copy,
+    AUTO_CLOSE int at = -1, to = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    struct ca_config c = {.export_dir = to,
                           .names = {"localhost", "*.lambda-microvm.r.localhost", "127.0.0.1"},
                           .nnames = 3,
                           .now = now};
     if (more_name)
         c.names[c.nnames++] = more_name;
-    int r = ca_ensure(&c, renewed, &e);
+    int r = durable_dir(AT_FDCWD, tls_dir, &at, &e);
+    if (r == 0)
+        r = ca_ensure(at, &c, renewed, &e);
     if (r < 0)
         printf("# %s\n", e.msg);
     return r;
@@ -88,10 +92,62 @@ TEST(certificates)
     /* A damaged key is not replaced silently: clients trust this CA. */
     snprintf(path, sizeof path, "%s/ca.key", tls_dir);
     CHECK(truncate(path, 20) == 0);
-    struct ca_config c = {.dir = tls_dir, .names = {"x"}, .nnames = 1, .now = now};
+    struct ca_config c = {.export_dir = -1, .names = {"x"}, .nnames = 1, .now = now};
     struct err e = ERR_INIT;
-    CHECK(ca_ensure(&c, NULL, &e) < 0 && strstr(e.msg, "ca.key"));
+    AUTO_CLOSE int at = open(tls_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    CHECK(ca_ensure(at, &c, NULL, &e) < 0 && strstr(e.msg, "ca.key"));
     CHECK(unlink(path) == 0 && ensure(now, NULL, &renewed) == 0 && renewed);
+}
+
+static bool there(const char *name)
+{
+    char path[200];
+    snprintf(path, sizeof path, "%s/box/%s", dir, name);
+    return access(path, F_OK) == 0;
+}
+
+/* A CA that lay where the network-facing process could read it goes to a directory of ours, and
+ * clients go on trusting it; what somebody else has put there is not believed. */
+TEST(own_directory)
+{
+    static struct config c;
+    struct err e = ERR_INIT;
+    struct stat st;
+    bool renewed = false;
+    char path[200], to[200];
+    snprintf(c.state, sizeof c.state, "%s/box", dir);
+    snprintf(c.domain, sizeof c.domain, "localhost");
+    snprintf(c.region, sizeof c.region, "r");
+    snprintf(path, sizeof path, "%s/box/tls", dir);
+    AUTO_CLOSE int old = -1;
+    struct ca_config ca = {.export_dir = -1, .names = {"x"}, .nnames = 1, .now = time(NULL)};
+    CHECK(durable_dir(AT_FDCWD, path, &old, &e) == 0 && ca_ensure(old, &ca, NULL, &e) == 0);
+    AUTO_FREE char *before = NULL, *after = NULL, *copy = NULL;
+    CHECK(fd_read_file(old, "ca.pem", 65536, &before, NULL, NULL) == 0);
+    CHECK(certs_ensure(&c, &renewed, &e) == 0 && renewed);
+    CHECK(!there("tls") && there("ca/ca.key") && there("ca/server.key"));
+    snprintf(path, sizeof path, "%s/box/ca/ca.pem", dir);
+    CHECK(fd_read_file(AT_FDCWD, path, 65536, &after, NULL, NULL) == 0);
+    CHECK_STR(after, before);
+    snprintf(path, sizeof path, "%s/box/ca.pem", dir);
+    CHECK(fd_read_file(AT_FDCWD, path, 65536, &copy, NULL, NULL) == 0);
+    CHECK_STR(copy, before);
+    snprintf(path, sizeof path, "%s/box/ca", dir);
+    CHECK(stat(path, &st) == 0 && (st.st_mode & 0777) == 0700);
+    CHECK(certs_ensure(&c, &renewed, &e) == 0 && !renewed);
+
+    CHECK(chmod(path, 0755) == 0 && certs_ensure(&c, &renewed, &e) == -EPERM);
+    snprintf(to, sizeof to, "%s/box/elsewhere", dir);
+    CHECK(chmod(path, 0700) == 0 && rename(path, to) == 0 && symlink(to, path) == 0);
+    CHECK(certs_ensure(&c, &renewed, &e) < 0);
+    CHECK(unlink(path) == 0);
+    /* A trap in the place of the copy is not waited for. */
+    snprintf(to, sizeof to, "%s/box/ca.pem", dir);
+    CHECK(unlink(to) == 0 && mkfifo(to, 0600) == 0);
+    CHECK(certs_ensure(&c, &renewed, &e) == 0 && renewed);
+    CHECK(lstat(to, &st) == 0 && S_ISREG(st.st_mode));
+    snprintf(c.tls_cert, sizeof c.tls_cert, "/no/such/file");
+    CHECK(certs_ensure(&c, &renewed, &e) == 0 && !renewed);
 }
 
 /* ---- handshakes ------------------------------------------------------------------------ */
@@ -322,8 +378,9 @@ TEST(client_certificates)
         .open = open_file, .client_ca = true, .open_to_all = is_endpoint};
     CHECK(ensure(time(NULL), NULL, &renewed) == 0);
     snprintf(other, sizeof other, "%s/other", dir);
-    struct ca_config oc = {.dir = other, .names = {"x"}, .nnames = 1, .now = time(NULL)};
-    CHECK(ca_ensure(&oc, NULL, &e) == 0);
+    struct ca_config oc = {.export_dir = -1, .names = {"x"}, .nnames = 1, .now = time(NULL)};
+    AUTO_CLOSE int at = -1;
+    CHECK(durable_dir(AT_FDCWD, other, &at, &e) == 0 && ca_ensure(at, &oc, NULL, &e) == 0);
     snprintf(ca_key, sizeof ca_key, "%s/ca.key", tls_dir);
     make_identity(&good, ca_key);
     snprintf(ca_key, sizeof ca_key, "%s/ca.key", other);
@@ -372,6 +429,7 @@ int main(void)
     snprintf(key, sizeof key, "%s/server.key", tls_dir);
     snprintf(ca_copy, sizeof ca_copy, "%s/ca.pem", dir);
     RUN(certificates);
+    RUN(own_directory);
     RUN(handshakes);
     RUN(client_certificates);
     RUN(reload);

@@ -532,6 +532,26 @@ static void check_descriptors(pid_t api)
     CHECK(ok);
 }
 
+/* The key that all certificates come from is not the network-facing process's to read. */
+static void check_ca(void)
+{
+    static const char *const names[] = {"ca", "ca/ca.key", "ca/server.key"};
+    char path[300];
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        struct stat st;
+        int status = -1;
+        snprintf(path, sizeof path, "%s/%s", state, names[i]);
+        CHECK(stat(path, &st) == 0 && st.st_uid == 0 && (st.st_mode & 077) == 0);
+        pid_t pid = fork();
+        if (pid == 0) {
+            if (setresgid(UID, UID, UID) < 0 || setresuid(UID, UID, UID) < 0)
+                _exit(1);
+            _exit(open(path, O_RDONLY | O_CLOEXEC) < 0 && errno == EACCES ? 0 : 2);
+        }
+        CHECK(waitpid(pid, &status, 0) == pid && WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    }
+}
+
 static void check_secrets(pid_t api, const char *log)
 {
     static const char *const files[] = {"cmdline", "environ", "status", "comm"};
@@ -614,6 +634,7 @@ static void check_daemon(const char *program)
         check_root(api);
         check_descriptors(api);
         check_secrets(api, log);
+        check_ca();
     }
     end_daemon(pid);
 }
@@ -646,7 +667,7 @@ static bool log_has(const char *log, const char *words)
  * is taken although the process that uses it could open none of them. */
 static void check_reload(const char *program)
 {
-    static const char *const from[] = {"tls/server.pem", "tls/server.key", "ca.pem"};
+    static const char *const from[] = {"ca/server.pem", "ca/server.key", "ca.pem"};
     static char paths[3][300], names[3][16] = {"--tls-cert", "--tls-key", "--tls-client-ca"};
     char log[300], source[300];
     snprintf(log, sizeof log, "%s/reload.log", dir);

@@ -171,9 +171,14 @@ bool client_ask(struct client *c)
         http_client_close(&c->edge);
         return false;
     }
-    for (ssize_t n; len < sizeof body - 1; len += (size_t)n) {
-        if ((n = http1_body(c->edge.h, body + len, sizeof body - 1 - len, ASK_MS)) <= 0)
-            break;
+    ssize_t n;
+    while (len < sizeof body - 1 &&
+           (n = http1_body(c->edge.h, body + len, sizeof body - 1 - len, ASK_MS)) != 0) {
+        if (n < 0) { /* the daemon was killed in the middle of the answer */
+            http_client_close(&c->edge);
+            return false;
+        }
+        len += (size_t)n;
     }
     int status = reply.status;
     const char *why = status == 200 ? NULL : http_reply_header(&reply, "x-aws-proxy-error");

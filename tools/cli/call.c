@@ -250,12 +250,18 @@ int cli_request(struct cli *c, const struct api_request *r, struct api_answer *r
     rc = r->plain ? CLI_OK : sign(c, r, &s);
     if (rc == CLI_OK) {
         add(&s.req, "User-Agent", "dormouse/" DORMOUSE_VERSION);
+        if (r->websocket) {
+            add(&s.req, "Connection", "Upgrade");
+            add(&s.req, "Upgrade", "websocket");
+            add(&s.req, "Sec-WebSocket-Version", "13");
+            add(&s.req, "Sec-WebSocket-Key", r->websocket);
+        }
         int n = http_client_send(&c->api, &s.req, r->body,
                                  r->limit_ms ? r->limit_ms : ANSWER_MS, &reply, &e);
         bool taken = false;
         if (n == 0) {
             take_headers(&reply, ret);
-            if ((taken = r->take && ret->status < 400))
+            if ((taken = r->take && ret->status < 400 && (!r->websocket || ret->status == 101)))
                 rc = r->take(c, r->ctx);
         }
         if (n == 0 && !taken) {

@@ -112,6 +112,7 @@ struct api_request {
     bool plain;   /* not signed */
     int limit_ms; /* for the head of the answer; 0: as long as a suspend may take */
     const char *last_event;
+    const char *websocket; /* Sec-WebSocket-Key: the answer is to be 101 */
     /* Reads the body of a good answer by itself, from c->api.h; an exit status. */
     int (*take)(struct cli *c, void *ctx);
     void *ctx;

@@ -8,6 +8,7 @@
 #include "../../api/digest.h"
 #include "../../hypervisor/base/mem.h"
 #include "cli.h"
+#include "terminal.h"
 #include "text.h"
 
 #define DEFAULT_SECONDS 60u
@@ -20,6 +21,8 @@ const struct opt opts_exec[] = {
     {"env", 'e', "K=V", "only these variables, not the application's; may be repeated"},
     {"timeout", 0, "SECONDS", "kill it after so long (60)"},
     {"interactive", 'i', NULL, "standard input to the command, up to 4 MiB"},
+    {"tty", 't', NULL,
+     "with a terminal, for what somebody types to; a shell without a command"},
     {NULL, 0, NULL, NULL},
 };
 const struct opt opts_update[] = {
@@ -60,12 +63,18 @@ static int add_input(struct cli *c, json_t *in)
 
 static int request(struct cli *c, struct args *a, uint64_t seconds, json_t *in)
 {
+    bool tty = args_has(a, "tty");
     json_t *words = json_array();
     for (size_t i = 1; i < a->npos; i++)
         json_array_append_new(words, json_string(a->pos[i]));
-    json_object_set_new(in, "command", words);
-    json_object_set_new(in, "timeoutInSeconds", json_integer((json_int_t)seconds));
-    json_object_set_new(in, "maxOutputBytes", json_integer(INPUT_MAX));
+    if (a->npos > 1)
+        json_object_set_new(in, "command", words);
+    else
+        json_decref(words);
+    if (!tty) {
+        json_object_set_new(in, "timeoutInSeconds", json_integer((json_int_t)seconds));
+        json_object_set_new(in, "maxOutputBytes", json_integer(INPUT_MAX));
+    }
     if (args_get(a, "user"))
         json_object_set_new(in, "user", json_string(args_get(a, "user")));
     if (args_get(a, "workdir"))
@@ -76,7 +85,7 @@ static int request(struct cli *c, struct args *a, uint64_t seconds, json_t *in)
             return CLI_USAGE;
         json_object_set_new(in, "environmentVariables", env);
     }
-    return args_has(a, "interactive") ? add_input(c, in) : CLI_OK;
+    return args_has(a, "interactive") && !tty ? add_input(c, in) : CLI_OK;
 }
 
 /* The text, or what its base64 stands for. */
@@ -130,22 +139,29 @@ int cmd_exec(struct cli *c, struct args *a)
     uint64_t seconds = DEFAULT_SECONDS;
     char id[72];
     json_t *v = NULL;
-    if (a->npos < 2)
+    bool tty = args_has(a, "tty");
+    if (a->npos < (tty ? 1 : 2))
         return cli_fail(c, CLI_USAGE, "USAGE", "exec needs a microVM and a command");
+    if (tty && (c->json || args_has(a, "timeout")))
+        return cli_fail(c, CLI_USAGE, "USAGE", "a terminal has neither --json nor --timeout");
     if (args_number(a, "timeout", 1, 3600, &seconds, &e) < 0)
         return cli_fail_err(c, CLI_USAGE, "USAGE", &e);
     json_t *in = json_object();
     int rc = request(c, a, seconds, in);
     if (rc == CLI_OK)
         rc = find_vm(c, a->pos[0], id);
-    if (rc == CLI_OK) {
+    if (rc == CLI_OK && tty) {
+        cli_path(&path, "/dormouse/v1/microvms/%/terminal", id);
+        rc = buf_cstr(&path) ? terminal_run(c, buf_cstr(&path), in)
+                             : cli_fail(c, CLI_FAILED, "OUT_OF_MEMORY", "out of memory");
+    } else if (rc == CLI_OK) {
         cli_path(&path, "/dormouse/v1/microvms/%/exec", id);
         rc = buf_cstr(&path) ? cli_call_for(c, (int)seconds * 1000 + MARGIN_MS, "POST",
                                             buf_cstr(&path), in, &v)
                              : cli_no_memory(c);
     }
     json_decref(in);
-    if (rc == CLI_OK)
+    if (rc == CLI_OK && !tty)
         rc = c->json ? cli_print_json(c, v) : show(c, v);
     json_decref(v);
     return rc;

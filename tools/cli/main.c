@@ -35,7 +35,7 @@ static const struct cli_command commands[] = {
     COMMAND(curl, "VM [PATH]", "send a request to a microVM's application"),
     COMMAND(token, "VM", "mint a token for a microVM's endpoint"),
     COMMAND(logs, "VM | --build IMAGE", "show what an application or a build has printed"),
-    COMMAND(exec, "VM -- COMMAND...", "run a command in a microVM"),
+    COMMAND(exec, "VM -- COMMAND...", "run a command in a microVM; -it: a shell"),
     COMMAND(cp, "VM:PATH FILE | FILE VM:PATH", "copy a file out of a microVM or into it"),
     COMMAND(ls, "VM [PATH]", "list a directory in a microVM"),
     COMMAND(update, "VM...", "change idle policy, longest life, name or tags"),
