@@ -28,7 +28,7 @@ function layer(path) {
     if (path ~ /^hypervisor\/(ctl|nursery)\.h$/) return "ctl"
     if (path ~ /^hypervisor\/debug\/trace_format\.h$/) return "trace"
     if (path ~ /^guest\/abi\//) return "abi"
-    if (path ~ /^api\/(arn|conn|digest|http|http1|mbed|sigv4|sigv4_sign|urlenc|uuid)\.h$/) return "client"
+    if (path ~ /^api\/(arn|conn|digest|http|http1|mbed|sigv4|sigv4_sign|urlenc|uuid|ws)\.h$/) return "client"
     sub(/\/.*/, "", path)
     return path
 }
