@@ -211,8 +211,8 @@ static const struct {
     bool (*elsewhere)(const char *image);
     bool asked_for; /* only */
 } cases[] = {
-    {"readopt", test_readopt, NULL, false}, {"kills", test_kills, NULL, false},
-    {"layers", NULL, case_layers, false},   {"full", NULL, case_full, false},
+    {"readopt", test_readopt, NULL, false}, {"layers", NULL, case_layers, false},
+    {"kills", test_kills, NULL, false},     {"full", NULL, case_full, false},
     {"slow", NULL, case_slow, false},       {"busy", NULL, case_busy, false},
     {"files", NULL, case_files, false},     {"room", NULL, case_room, false},
     {"rate", NULL, case_rate, false},       {"runs", NULL, case_runs, true},
