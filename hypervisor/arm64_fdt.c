@@ -76,7 +76,7 @@ static void put_dev(struct out *o, const struct dev *d)
     char name[48];
     snprintf(name, sizeof name, "%s@%llx", d->ops->node, (unsigned long long)d->base);
     begin(o, name, d->ops->compatible, d->ops->compatible_len);
-    CELLS(o, "reg", CELLS64(d->base), CELLS64(d->len));
+    CELLS(o, "reg", CELLS64(d->base), CELLS64(d->ops->len));
     if (d->spi != DEV_NO_SPI)
         CELLS(o, "interrupts", IRQ_SPI, d->spi, IRQ_EDGE);
     if (d->ops->clock) {

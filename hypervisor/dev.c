@@ -16,8 +16,8 @@ static int add(struct bus *b, struct dev *d, struct err *e)
         return err_set(e, ENOSPC, "more than %u devices", BUS_DEVS_MAX);
     while (at > 0 && b->devs[at - 1]->base > d->base)
         at--;
-    if ((at > 0 && b->devs[at - 1]->base + b->devs[at - 1]->len > d->base) ||
-        (at < b->n && b->devs[at]->base < d->base + d->len))
+    if ((at > 0 && b->devs[at - 1]->base + b->devs[at - 1]->ops->len > d->base) ||
+        (at < b->n && b->devs[at]->base < d->base + d->ops->len))
         return err_set(e, EEXIST, "two devices at 0x%llx", (unsigned long long)d->base);
     memmove(&b->devs[at + 1], &b->devs[at], (b->n++ - at) * sizeof b->devs[0]);
     b->devs[at] = d;
@@ -32,14 +32,13 @@ int dev_make(struct dev **ret, const struct dev_ops *ops, struct dev_order *o, s
     d->ops = ops;
     d->env = o->env;
     d->base = ops->base;
-    d->len = ops->len;
     d->spi = ops->spi;
     int r = ops->make ? ops->make(d, o, e) : 0;
     if (r < 0) {
         free(d);
         return r;
     }
-    trace_device(ops->name, d->base, d->len, d->spi);
+    trace_device(ops->name, d->base, ops->len, d->spi);
     *ret = d;
     return ops->read ? add(o->env.bus, d, e) : 0;
 }
@@ -52,10 +51,10 @@ static struct dev *find(const struct bus *b, uint64_t gpa, unsigned size)
         struct dev *d = b->devs[mid];
         if (gpa < d->base)
             hi = mid;
-        else if (gpa - d->base >= d->len)
+        else if (gpa - d->base >= d->ops->len)
             lo = mid + 1;
         else
-            return range_ok(gpa - d->base, size, d->len) ? d : NULL;
+            return range_ok(gpa - d->base, size, d->ops->len) ? d : NULL;
     }
     return NULL;
 }

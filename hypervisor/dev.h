@@ -28,14 +28,14 @@ struct ctl_stats; /* ctl.h */
 struct dev_order; /* devices.h */
 struct dev;
 
-#define DEV_NO_SPI UINT32_MAX
+#define DEV_NO_SPI UINT16_MAX
 
 struct dev_ops {
     const char *name;   /* e.g. "virtio-blk"; also names it in the state file */
     uint32_t tag;       /* device-state tag, unique per device kind */
     size_t size;        /* of the device's struct, which begins with its struct dev */
     uint64_t base, len; /* its registers */
-    uint32_t spi;       /* its interrupt, or DEV_NO_SPI */
+    uint16_t spi;       /* its interrupt, or DEV_NO_SPI */
     /* Its node in the device tree: node@base with one reg and one edge-triggered interrupt.
      * `compatible` may hold several strings: DEV_NODE("pl011", "arm,pl011\0arm,primecell"). */
     const char *node, *compatible;
@@ -92,10 +92,10 @@ struct dev_env {
 struct dev {
     const struct dev_ops *ops;
     struct dev_env env;
-    uint64_t base, len; /* as in ops, unless make() says otherwise */
-    uint32_t spi;
-    unsigned instance; /* counts devices of the same kind */
+    uint64_t base;     /* as in ops, unless make() says otherwise */
+    uint16_t spi;      /* the same */
     bool quiet;        /* set by dev_quiesced */
+    unsigned instance; /* counts devices of the same kind */
     void (*on_quiet)(void *ctx);
     void *on_quiet_ctx;
 };

@@ -100,7 +100,7 @@ int kvm_set_attr(int dev_fd, uint32_t group, uint64_t attr, const void *value)
 void dev_interrupt(const struct dev *d)
 {
     struct kvm_irq_level line = {.irq = KVM_ARM_IRQ_TYPE_SPI << KVM_ARM_IRQ_TYPE_SHIFT |
-                                        (d->spi + 32) << KVM_ARM_IRQ_NUM_SHIFT,
+                                        (d->spi + 32u) << KVM_ARM_IRQ_NUM_SHIFT,
                                  .level = 1};
     /* All lines are edge-triggered: the rise is the interrupt. Down again, for a guest that
      * says otherwise. Cannot fail for an SPI that the GIC has. */

@@ -280,7 +280,7 @@ int virtio_dev_make(struct dev *d, struct dev_order *o, struct err *e)
     struct virtio *v = container_of(d, struct virtio, dev);
     v->ops = container_of((struct dev_ops *)(uintptr_t)d->ops, struct virtio_ops, dev);
     d->base = MAP_VIRTIO + o->slot * MAP_VIRTIO_STEP;
-    d->spi = SPI_VIRTIO + o->slot++;
+    d->spi = (uint16_t)(SPI_VIRTIO + o->slot++);
     v->offered = v->ops->features | VIRTIO_F(F_VERSION_1) | VIRTIO_F(F_EVENT_IDX) |
                  VIRTIO_F(F_INDIRECT_DESC);
     v->wake.done = wake_done;

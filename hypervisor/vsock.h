@@ -34,7 +34,7 @@ struct vsock_conn {
     struct ring_op in, out;
     struct vsock_conn *next; /* in the queue of those with something for the guest */
     bool queued;
-    uint32_t due;                  /* VSOCK_DUE_* */
+    uint8_t due;                   /* VSOCK_DUE_* */
     uint8_t shut_sent, shut_guest; /* VSOCK_SHUT_* told to and by the guest */
     bool readable;                 /* the socket may have something */
     bool eof;                      /* no: its peer has ended its direction, … */

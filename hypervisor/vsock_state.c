@@ -20,6 +20,7 @@ enum { /* device-state fields */
        DS_DATA = 1024, /* + 2 * index: buffered towards the host, + 1: towards the guest */
 };
 #define CONN_ROW 40u
+#define CONN_DUE 28u /* four bytes, of which only the first may be set */
 static const struct dstate_field conn_row[] = {
     DSTATE_FIELD(0, struct vsock_conn, guest_port),
     DSTATE_FIELD(4, struct vsock_conn, host_port),
@@ -28,7 +29,7 @@ static const struct dstate_field conn_row[] = {
     DSTATE_FIELD(16, struct vsock_conn, sent),
     DSTATE_FIELD(20, struct vsock_conn, received),
     DSTATE_FIELD(24, struct vsock_conn, fwd),
-    DSTATE_FIELD(28, struct vsock_conn, due), /* VSOCK_DUE_RESPONSE only */
+    DSTATE_FIELD(CONN_DUE, struct vsock_conn, due), /* VSOCK_DUE_RESPONSE only */
 };
 #define RESET_ROW 8u
 static const struct dstate_field reset_row[] = {
@@ -118,7 +119,7 @@ static int load_conn(struct vsock *s, const uint8_t *row, unsigned i,
     dstate_unpack(conn_row, ARRAY_LEN(conn_row), row, &x);
     if ((x.host_port != GP_PORT_CONTROL && x.host_port != GP_PORT_LOG) || len > VSOCK_BUF ||
         x.received - x.fwd != len || back_len > VSOCK_BACK_MAX ||
-        (x.due & ~(uint32_t)VSOCK_DUE_RESPONSE) ||
+        (get_le32(row + CONN_DUE) & ~(uint32_t)VSOCK_DUE_RESPONSE) ||
         vsock_conn_find(s, x.guest_port, x.host_port))
         return err_set(e, EBADMSG, "saved connection %u is not valid", i);
     struct vsock_conn *c = vsock_conn_new(s, x.guest_port, x.host_port, -1);
