@@ -201,7 +201,7 @@ FAULT_CASE(case_layers)
         if (!CHECK(client_ask(&c) && write_file(&c, files++) && take_begin(&t, &c, i)))
             break;
         unsigned long counted = c.counted;
-        unsigned after = draw(took + took / 4 + 2);
+        unsigned after = draw(2 * took + 2);
         enum victim v = draw(4) < 2 ? VICTIM_ALL : (enum victim)(1 + draw(2));
         nap(after);
         daemon_kill(v);
