@@ -298,7 +298,7 @@ static bool is_fresh(const struct vm *vm, const struct snap_gic_word *w, size_t 
     return false;
 }
 
-int gic_load(struct vm *vm, const struct dstate_reader *r, struct err *e)
+int gic_load(struct vm *vm, struct dstate_reader *r, struct err *e)
 {
     const void *data;
     size_t len, pos = 0, fresh = 0;

@@ -18,6 +18,6 @@ void gic_prime(struct vm *vm);
 /* Machine paused. Words that are zero in a fresh GIC and now are left out. */
 int gic_save(struct vm *vm, struct dstate_writer *w, struct err *e);
 /* On a fresh GIC, before any interrupt is raised; writes only what differs from it. */
-int gic_load(struct vm *vm, const struct dstate_reader *r, struct err *e);
+int gic_load(struct vm *vm, struct dstate_reader *r, struct err *e);
 
 #endif

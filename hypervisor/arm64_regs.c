@@ -120,17 +120,19 @@ int regs_save(const struct regs *regs, struct vcpu *v, struct dstate_writer *w, 
     return r < 0 ? r : 0;
 }
 
-/* For few bytes, while somebody waits: the library compares one by one. */
-static bool same(const uint8_t *a, const uint8_t *b, size_t len)
+/* Where they first differ from pos on. In words: somebody waits. */
+static size_t same_until(const uint8_t *a, const uint8_t *b, size_t pos, size_t len)
 {
     uint64_t x, y;
-    for (; len >= sizeof x; len -= sizeof x, a += sizeof x, b += sizeof x) {
-        memcpy(&x, a, sizeof x);
-        memcpy(&y, b, sizeof y);
+    for (; len - pos >= sizeof x; pos += sizeof x) {
+        memcpy(&x, a + pos, sizeof x);
+        memcpy(&y, b + pos, sizeof y);
         if (x != y)
-            return false;
+            break;
     }
-    return len == 0 || memcmp(a, b, len) == 0;
+    while (pos < len && a[pos] == b[pos])
+        pos++;
+    return pos;
 }
 
 static int load_one(struct vcpu *v, const struct snap_reg *reg, struct err *e)
@@ -143,16 +145,25 @@ static int load_one(struct vcpu *v, const struct snap_reg *reg, struct err *e)
     return err_hint(e, "restore on a host with the same CPU model and kernel");
 }
 
-int regs_load(const struct regs *regs, struct vcpu *v, const struct dstate_reader *r,
-              struct err *e)
+int regs_load_power(struct vcpu *v, struct dstate_reader *r, bool *ret_on, struct err *e)
+{
+    struct kvm_mp_state mp;
+    int res = dr_u32(r, SNAP_VCPU_MP_STATE, &mp.mp_state, e);
+    if (res < 0)
+        return res;
+    *ret_on = mp.mp_state == KVM_MP_STATE_RUNNABLE;
+    if (mp.mp_state == (v->index ? KVM_MP_STATE_STOPPED : KVM_MP_STATE_RUNNABLE))
+        return 0;
+    return kvm_call(v->fd, KVM_SET_MP_STATE, &mp, e);
+}
+
+int regs_load(const struct regs *regs, struct vcpu *v, struct dstate_reader *r, struct err *e)
 {
     const void *data;
     size_t len, pos = 0;
-    uint32_t mp_state, serror;
+    uint32_t serror;
     uint64_t esr;
     int res = dr_bytes(r, SNAP_VCPU_REGS, &data, &len, e);
-    if (res == 0)
-        res = dr_u32(r, SNAP_VCPU_MP_STATE, &mp_state, e);
     if (res == 0)
         res = dr_u32(r, SNAP_VCPU_SERROR, &serror, e);
     if (res == 0)
@@ -162,20 +173,17 @@ int regs_load(const struct regs *regs, struct vcpu *v, const struct dstate_reade
     struct snap_reg reg;
     for (unsigned i = 0; pos < len; i++) {
         /* Saved in the order of this host's list, so what is fresh is at the same place. */
-        if (i < regs->n && pos == regs->at[i] && regs->at[i + 1] <= len &&
-            same((const uint8_t *)data + pos, regs->fresh + pos, regs->at[i + 1] - pos)) {
-            pos = regs->at[i + 1];
-            continue;
+        if (i < regs->n && pos == regs->at[i]) {
+            size_t until = same_until(data, regs->fresh, pos, MIN(len, (size_t)regs->len));
+            while (i < regs->n && regs->at[i + 1] <= until)
+                i++;
+            pos = regs->at[i];
+            if (pos == len)
+                break;
         }
         res = snap_next_reg(data, len, &pos, &reg, e);
         if (res > 0)
             res = load_one(v, &reg, e);
-        if (res < 0)
-            return res;
-    }
-    if (mp_state != (v->index ? KVM_MP_STATE_STOPPED : KVM_MP_STATE_RUNNABLE)) {
-        struct kvm_mp_state mp = {.mp_state = mp_state};
-        res = kvm_call(v->fd, KVM_SET_MP_STATE, &mp, e);
         if (res < 0)
             return res;
     }

@@ -6,6 +6,7 @@
 #ifndef DORMOUSE_ARM64_REGS_H
 #define DORMOUSE_ARM64_REGS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -39,7 +40,8 @@ int regs_counter_set(struct vcpu *v, uint64_t counter, struct err *e);
 
 /* Fields of the vCPU's block; the counter is the machine's, not among them. */
 int regs_save(const struct regs *regs, struct vcpu *v, struct dstate_writer *w, struct err *e);
-int regs_load(const struct regs *regs, struct vcpu *v, const struct dstate_reader *r,
-              struct err *e);
+int regs_load(const struct regs *regs, struct vcpu *v, struct dstate_reader *r, struct err *e);
+/* Whether it is on, which other vCPUs can ask for and change. */
+int regs_load_power(struct vcpu *v, struct dstate_reader *r, bool *ret_on, struct err *e);
 
 #endif

@@ -21,8 +21,6 @@
 #include "jail.h"
 #include "kvm.h"
 
-#define VCPU_STACK (64u << 10)
-
 int vcpu_probe(struct vm *vm, struct err *e)
 {
     struct kvm_vcpu_init *init = &vm->init;
@@ -203,10 +201,12 @@ static bool park(struct vcpu *v)
 {
     struct vm *vm = v->vm;
     pthread_mutex_lock(&vm->lock);
-    if (++vm->nparked == vm->nvcpus)
+    if (++vm->nparked == vm->nvcpus) {
+        pthread_cond_signal(&vm->parked);
         ring_kick(vm->ring);
-    while (!vm->go || debug_held(v) || (vm->touching && v->index))
-        pthread_cond_wait(&vm->cond, &vm->lock);
+    }
+    while (!vm->go || v->index >= vm->nready || debug_held(v) || (vm->touching && v->index))
+        pthread_cond_wait(&v->wake, &vm->lock);
     vm->nparked--;
     v->run->immediate_exit = 0;
     bool touching = vm->touching;
@@ -224,7 +224,7 @@ static void *vcpu_thread(void *arg)
     prctl(PR_SET_NAME, name, 0, 0, 0);
     v->tid = (pid_t)syscall(SYS_gettid);
     struct err e = ERR_INIT;
-    if (v->vm->seccomp && seccomp_enter(SECCOMP_VCPU, &e) < 0)
+    if (v->vm->seccomp && seccomp_enter(&v->vm->filters[SECCOMP_VCPU], &e) < 0)
         vm_end(v->vm, CTL_EXIT_ERROR, (int)v->index, "%s", e.msg);
     /* What KVM does before a vCPU's first instruction (it maps the GIC, for one) is done now.
      */
@@ -254,7 +254,10 @@ int vcpu_start_thread(struct vcpu *v, struct err *e)
 {
     pthread_attr_t attr;
     pthread_attr_init(&attr);
-    pthread_attr_setstacksize(&attr, VCPU_STACK);
+    if (v->index)
+        pthread_attr_setstacksize(&attr, VCPU_STACK);
+    else
+        pthread_attr_setstack(&attr, v->vm->stack, VCPU_STACK);
     pthread_t thread;
     int r = pthread_create(&thread, &attr, vcpu_thread, v);
     pthread_attr_destroy(&attr);

@@ -23,7 +23,7 @@
 #include "vm_prepare.h"
 
 /* An embryo that waits this long is one of the pool's. */
-#define IDLE_NS 1000000u
+#define IDLE_NS 400000u
 
 /* Answers that found the socket full: a guest that opens vsock streams faster than the daemon
  * takes them fills it. No order is read while one waits, so there are three at most: of an
@@ -41,15 +41,15 @@ struct ctl_server {
     int sock;     /* -1: the daemon went away */
     int listener; /* where it may come back, or -1 */
     struct ring_op op, writable, knock, alone, idle;
-    struct late late[LATE_MAX];
     unsigned nlate;
     bool ended;        /* the last message is on its way */
     bool greet;        /* CTL_READY waits for the end of a pause */
     uint32_t later_id; /* CTL_PAUSE or CTL_PREPARE waiting for its answer */
-    struct msg msg;
 #ifdef DORMOUSE_DEBUG
     uint32_t debug_id;
 #endif
+    struct msg msg;
+    struct late late[LATE_MAX];
 };
 
 static void send_msg(struct ctl_server *s, uint32_t type, uint32_t id, const void *body,
@@ -471,14 +471,19 @@ static void readable(struct ring_op *op, int res)
 static void idle(struct ring_op *op, int res)
 {
     struct ctl_server *s = container_of(op, struct ctl_server, idle);
+    struct err e = ERR_INIT;
     (void)res;
-    if (s->vm->state == VM_EMBRYO && s->vm->ndevs == 0)
-        vm_warm(s->vm);
+    if (s->vm->state != VM_EMBRYO || s->vm->ndevs)
+        return;
+    vm_warm(s->vm);
+    machine_warm(s->vm);
+    if (!s->vm->prepared && !s->vm->gdb && machine_first_fault(s->vm, &e) < 0)
+        vm_end(s->vm, CTL_EXIT_ERROR, -1, "%s", e.msg);
 }
 
 int ctl_server_start(struct vm *vm, int sock, int listener, struct err *e)
 {
-    struct ctl_server *s = calloc(1, sizeof *s);
+    struct ctl_server *s = arena_new(&vm->arena, sizeof *s);
     if (!s)
         return err_sys(e, ENOMEM, "listen for orders");
     s->vm = vm;

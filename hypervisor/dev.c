@@ -26,7 +26,7 @@ static int add(struct bus *b, struct dev *d, struct err *e)
 
 int dev_make(struct dev **ret, const struct dev_ops *ops, struct dev_order *o, struct err *e)
 {
-    struct dev *d = calloc(1, ops->size);
+    struct dev *d = arena_new(o->env.arena, ops->size);
     if (!d)
         return err_sys(e, ENOMEM, "make %s", ops->name);
     d->ops = ops;
@@ -35,7 +35,7 @@ int dev_make(struct dev **ret, const struct dev_ops *ops, struct dev_order *o, s
     d->spi = ops->spi;
     int r = ops->make ? ops->make(d, o, e) : 0;
     if (r < 0) {
-        free(d);
+        arena_free(o->env.arena, d);
         return r;
     }
     trace_device(ops->name, d->base, ops->len, d->spi);

@@ -19,6 +19,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "base/mem.h"
 #include "base/ring.h"
 #include "mem.h"
 
@@ -86,7 +87,8 @@ struct dev_env {
     const struct guest_mem *mem;
     struct bus *bus;
     struct ring *ring;
-    int vm_fd; /* for kvm.c only */
+    int vm_fd;           /* for kvm.c only */
+    struct arena *arena; /* where devices are made; NULL (tests): the heap */
 };
 
 struct dev {

@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "base/filter.h"
 
 struct jail {
     bool none;             /* no namespaces, no empty root, nobody else (by hand) */
@@ -24,12 +25,13 @@ int jail_own(struct jail *jail, uint32_t uid, int *ret_pagemap, struct err *e);
 /* Closes every descriptor from `first` on. */
 void jail_close_from(unsigned first);
 
-/* System call allow-lists, one per kind of thread, each call with its reason. SETUP comes
- * first, then, when a machine is made, one of the others for each thread. */
-enum seccomp_kind { SECCOMP_VCPU, SECCOMP_IO, SECCOMP_SETUP };
+/* System call allow-lists, one per kind of thread, each call with its reason. */
+enum seccomp_kind { SECCOMP_VCPU, SECCOMP_IO };
 
-/* Filters the calling thread, for good. Needs no_new_privs. */
-int seccomp_enter(enum seccomp_kind kind, struct err *e);
+/* Filters the calling thread and its children, for good; needs no_new_privs. What a machine's
+ * threads enter later, by kind, is ready then. */
+int seccomp_setup(struct filter_narrow ret[2], struct err *e);
+int seccomp_enter(const struct filter_narrow *f, struct err *e);
 /* What a refused call does: a line on stderr that names it, then the process ends. The same
  * for access to a mapped file that was cut short. */
 int seccomp_handler(struct err *e);

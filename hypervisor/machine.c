@@ -13,6 +13,8 @@
 #include "base/mem.h"
 #include "virtio_mmio.h"
 
+#define DEV_HEAD 4096u /* what of a device is written to when it is made */
+
 void machine_fds_init(struct machine_fds *fds)
 {
     memset(fds, -1, sizeof *fds); /* nothing but descriptors in it */
@@ -63,11 +65,14 @@ int machine_devs(struct vm *vm, const struct ctl_machine *m, struct machine_fds 
         {m->has_rng != 0, &virtio_rng_ops.dev, NULL},
         {m->has_balloon != 0, &virtio_balloon_ops.dev, &vm->balloon},
     };
-    struct dev_order o = {
-        .env = {.mem = &vm->mem, .bus = &vm->bus, .ring = vm->ring, .vm_fd = vm->fd},
-        .m = m,
-        .fds = fds,
-        .hooks = hooks};
+    struct dev_order o = {.env = {.mem = &vm->mem,
+                                  .bus = &vm->bus,
+                                  .ring = vm->ring,
+                                  .vm_fd = vm->fd,
+                                  .arena = &vm->arena},
+                          .m = m,
+                          .fds = fds,
+                          .hooks = hooks};
     for (unsigned i = 0; i < ARRAY_LEN(table); i++) {
         for (o.index = 0; o.index < table[i].count; o.index++) {
             struct dev *d = NULL;
@@ -81,6 +86,19 @@ int machine_devs(struct vm *vm, const struct ctl_machine *m, struct machine_fds 
         }
     }
     return 0;
+}
+
+void machine_warm(struct vm *vm)
+{
+    static const struct dev_ops *const usual[] = {&dev_uart_ops,       &dev_rtc_ops,
+                                                  &dev_vmgenid_ops,    &virtio_blk_ops.dev,
+                                                  &virtio_net_ops.dev, &virtio_vsock_ops.dev};
+    struct arena a = vm->arena; /* as machine_devs() will find it */
+    for (unsigned i = 0; i < ARRAY_LEN(usual); i++) {
+        volatile char *p = arena_new(&a, usual[i]->size);
+        p[0] = 0;
+        p[MIN(usual[i]->size, (size_t)DEV_HEAD) - 1] = 0;
+    }
 }
 
 int machine_boot(struct vm *vm, const struct ctl_machine *m, struct machine_fds *fds,

@@ -14,6 +14,8 @@ int machine_check(const struct ctl_machine *m, struct err *e);
 int machine_devs(struct vm *vm, const struct ctl_machine *m, struct machine_fds *fds,
                  const struct machine_hooks *hooks, struct err *e);
 
+/* Touches the memory in which the usual devices of an embryo will be made. */
+void machine_warm(struct vm *vm);
 /* Both take what they keep out of `fds`. The embryo is of no more use when they fail. */
 int machine_boot(struct vm *vm, const struct ctl_machine *m, struct machine_fds *fds,
                  const struct machine_hooks *hooks, struct err *e);

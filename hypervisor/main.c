@@ -222,7 +222,7 @@ static int prepare(const struct options *o, struct vm *vm, struct jail *jail, st
     if (r == 0 && !o->no_jail)
         r = seccomp_handler(e);
     if (r == 0 && vm->seccomp)
-        r = seccomp_enter(SECCOMP_SETUP, e);
+        r = seccomp_setup(vm->filters, e);
     return r;
 }
 
@@ -234,11 +234,13 @@ static int run(struct options *o, struct vm *vm, struct hand *hand, struct err *
     int r = o->by_hand ? hand_open(hand, e) : 0;
     if (r == 0)
         r = debug_open(vm, &o->debug, e);
+    if (o->nursery)
+        nursery_share_text();
     if (r == 0)
         r = prepare(o, vm, &jail, e);
     s.vcpus = o->by_hand ? hand->m.vcpus : o->hand.vcpus;
     if (r == 0 && o->nursery) {
-        r = nursery_serve(FD_CTL, &s, &ctl, &listener, e);
+        r = nursery_serve(FD_CTL, &s, &ctl, &listener, &vm->ring, e);
         if (r <= 0)
             return r;
         r = 0;
@@ -250,7 +252,7 @@ static int run(struct options *o, struct vm *vm, struct hand *hand, struct err *
     if (r == 0)
         r = vm_start_threads(vm, e);
     if (r == 0 && vm->seccomp)
-        r = seccomp_enter(SECCOMP_IO, e);
+        r = seccomp_enter(&vm->filters[SECCOMP_IO], e);
     if (r == 0)
         r = vm_wait_threads(vm, e);
     debug_start(vm);
@@ -263,7 +265,7 @@ static int run(struct options *o, struct vm *vm, struct hand *hand, struct err *
 
 int main(int argc, char **argv)
 {
-    static struct vm vm;
+    static _Alignas(4096) struct vm vm; /* its first part on one page */
     static struct hand hand;
     struct options o = {
         .uid = NOBODY,

@@ -100,6 +100,7 @@ static const struct filter_rule io_rules[] = {
 static const struct filter_rule setup_rules[] = {
     CALL(ioctl, "the parts of a machine", IOCTLS(setup_ioctls)),
     CALL(clone3, "a nursery's children"),
+    CALL(ppoll, "its pauses between two of them"),
     CALL(clone, "vCPU threads"),
     CALL(mprotect, "guard pages of their stacks"),
     CALL(prctl, "their names; no dump"),
@@ -130,12 +131,19 @@ static int enter_all(struct err *e)
     return filter_enter(all, ARRAY_LEN(all), e);
 }
 
-int seccomp_enter(enum seccomp_kind kind, struct err *e)
+int seccomp_setup(struct filter_narrow ret[2], struct err *e)
 {
-    if (kind == SECCOMP_SETUP)
-        return enter_all(e);
-    return kind == SECCOMP_VCPU ? filter_narrow(vcpu_rules, ARRAY_LEN(vcpu_rules), true, e)
-                                : filter_narrow(setup_rules, ARRAY_LEN(setup_rules), false, e);
+    int r =
+        filter_narrow(&ret[SECCOMP_VCPU], vcpu_rules, ARRAY_LEN(vcpu_rules), true, NULL, 0, e);
+    if (r == 0)
+        r = filter_narrow(&ret[SECCOMP_IO], setup_rules, ARRAY_LEN(setup_rules), false,
+                          io_rules, ARRAY_LEN(io_rules), e);
+    return r < 0 ? r : enter_all(e);
+}
+
+int seccomp_enter(const struct filter_narrow *f, struct err *e)
+{
+    return filter_narrow_enter(f, e);
 }
 
 static void refused(int sig, siginfo_t *info, void *context)

@@ -137,7 +137,7 @@ static const struct dstate_field fields[] = {
      .at = offsetof(struct virtio, config) + CFG_ACTUAL},
 };
 
-static int load(struct virtio *v, const struct dstate_reader *r, struct err *e)
+static int load(struct virtio *v, struct dstate_reader *r, struct err *e)
 {
     (void)r;
     if (get_le32(v->config + CFG_TARGET) > v->dev.env.mem->size >> PAGE_BITS)

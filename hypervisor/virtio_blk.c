@@ -56,13 +56,13 @@ struct blk_req {
 
 struct blk {
     struct virtio v;
-    struct disk disk;
     char serial[SERIAL];
     struct limit limit;
     struct blk_req *free;
     unsigned fresh;          /* reqs[fresh..] have never been used: untouched memory */
     struct blk_req *stalled; /* popped, waits for its turn; nothing is popped after it */
     uint64_t read_bytes, write_bytes;
+    struct disk disk; /* the large ones last: untouched pages cost nothing */
     struct blk_req reqs[REQS];
 };
 

@@ -272,7 +272,7 @@ void virtio_dev_free(struct dev *d)
     pthread_mutex_destroy(&v->lock);
     if (v->ops->free)
         v->ops->free(v);
-    free(v);
+    arena_free(v->dev.env.arena, v);
 }
 
 int virtio_dev_make(struct dev *d, struct dev_order *o, struct err *e)
@@ -312,8 +312,7 @@ int virtio_dev_save(struct dev *d, struct dstate_writer *w, struct err *e)
     return v->ops->save ? v->ops->save(v, w, e) : 0;
 }
 
-static int load_queue(struct virtio *v, unsigned i, const struct dstate_reader *r,
-                      struct err *e)
+static int load_queue(struct virtio *v, unsigned i, struct dstate_reader *r, struct err *e)
 {
     const void *row;
     size_t len;
@@ -330,7 +329,7 @@ static int load_queue(struct virtio *v, unsigned i, const struct dstate_reader *
     return 0;
 }
 
-static int load_registers(struct virtio *v, const struct dstate_reader *r, struct err *e)
+static int load_registers(struct virtio *v, struct dstate_reader *r, struct err *e)
 {
     int rc = dr_fields(r, registers, ARRAY_LEN(registers), v, e);
     if (rc < 0)

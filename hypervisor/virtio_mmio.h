@@ -53,7 +53,7 @@ struct virtio_ops {
     const struct dstate_field *fields;
     unsigned nfields;
     int (*save)(struct virtio *v, struct dstate_writer *w, struct err *e);
-    int (*load)(struct virtio *v, const struct dstate_reader *r, struct err *e);
+    int (*load)(struct virtio *v, struct dstate_reader *r, struct err *e);
     void (*free)(struct virtio *v); /* what it holds; not itself */
 };
 

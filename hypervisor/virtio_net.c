@@ -50,16 +50,16 @@ struct net {
             struct net *n;
         } poll, timer; /* file is ready; limit is over */
     } dir[2];
+    unsigned nbufs, niov;
+    uint64_t room; /* bytes in the window */
+    bool gone;     /* the tap was removed */
+    uint64_t rx_bytes, tx_bytes;
     /* The receive window: nbufs chains, whose buffers follow each other in iov. */
     struct net_buf {
         uint16_t head, niov;
         uint32_t len;
     } bufs[WINDOW];
     struct iovec iov[WINDOW_IOV];
-    unsigned nbufs, niov;
-    uint64_t room; /* bytes in the window */
-    bool gone;     /* the tap was removed */
-    uint64_t rx_bytes, tx_bytes;
     struct iovec tx_iov[VIRTQ_CHAIN];
 };
 

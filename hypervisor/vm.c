@@ -23,8 +23,10 @@
 #include "debug/debug.h"
 #include "kvm.h"
 
-#define RING_ENTRIES 64u
 #define OVERLAYS_MAX 1024u
+#define GUARD        (64u << 10)
+#define ARENA        (1u << 20) /* four disks, the largest device, and all others */
+#define BELOW        (64u << 20)
 
 uint64_t vm_now_ns(void)
 {
@@ -50,10 +52,26 @@ static int make(struct vm *vm, unsigned nvcpus, struct err *e)
     return r < 0 ? r : 0;
 }
 
+/* Address space that each machine needs: a guard page, a stack above it, and above that the
+ * arena, which is touched where it is used. Images go far enough below for what comes later. */
+static int reserve(struct vm *vm, struct err *e)
+{
+    uint8_t *p = mmap(NULL, GUARD + VCPU_STACK + ARENA, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (p == MAP_FAILED || mprotect(p, GUARD, PROT_NONE) < 0)
+        return err_sys(e, errno, "reserve memory");
+    vm->stack = p + GUARD;
+    vm->arena = (struct arena){(char *)vm->stack + VCPU_STACK, ARENA};
+    vm->place = (uint8_t *)align_down((uintptr_t)p - BELOW, 2u << 20);
+    return 0;
+}
+
 int vm_probe(struct vm *vm, int kvm_fd, struct err *e)
 {
     vm->kvm_fd = kvm_fd;
     int r = kvm_check(kvm_fd, &vm->type, e);
+    if (r == 0)
+        r = reserve(vm, e);
     if (r == 0)
         r = make(vm, 1, e);
     if (r == 0)
@@ -73,7 +91,10 @@ int vm_probe(struct vm *vm, int kvm_fd, struct err *e)
 int vm_create(struct vm *vm, unsigned nvcpus, struct err *e)
 {
     pthread_mutex_init(&vm->lock, NULL);
-    pthread_cond_init(&vm->cond, NULL);
+    for (unsigned i = 0; i < nvcpus; i++)
+        pthread_cond_init(&vm->vcpus[i].wake, NULL);
+    pthread_cond_init(&vm->parked, NULL);
+    vm->nready = nvcpus;
     int r = make(vm, nvcpus, e);
     close(vm->kvm_fd);
     vm->kvm_fd = -1;
@@ -82,7 +103,10 @@ int vm_create(struct vm *vm, unsigned nvcpus, struct err *e)
     /* Without it (or if it fails), such an access ends the machine instead. */
     if (vm->nisv)
         kvm_enable_cap(vm->fd, KVM_CAP_ARM_NISV_TO_USER, NULL);
-    r = ring_open(&vm->ring, RING_ENTRIES, e);
+    if (!vm->ring)
+        r = ring_make(&vm->ring, VM_RING_ENTRIES, e);
+    if (r == 0)
+        r = ring_enter(vm->ring, e);
     if (r == 0)
         ring_on_kick(vm->ring, vm_kicked, vm);
     return r;
@@ -204,13 +228,29 @@ int mem_discard(const struct guest_mem *m, uint64_t gpa, uint64_t len)
     return madvise(p, len, MADV_DONTNEED) < 0 ? -errno : 0;
 }
 
+void vm_wake(struct vm *vm)
+{
+    for (unsigned i = 0; i < vm->nready; i++)
+        pthread_cond_signal(&vm->vcpus[i].wake);
+}
+
+void vm_admit(struct vm *vm, unsigned n)
+{
+    pthread_mutex_lock(&vm->lock);
+    vm->nready = n;
+    bool go = vm->go;
+    pthread_mutex_unlock(&vm->lock);
+    if (go)
+        pthread_cond_signal(&vm->vcpus[n - 1].wake);
+}
+
 static void let_go(struct vm *vm)
 {
     pthread_mutex_lock(&vm->lock);
     vm->go = vm->end.reason == 0;
     pthread_mutex_unlock(&vm->lock);
-    pthread_cond_broadcast(&vm->cond); /* those who wake find the lock free, … */
-    sched_yield();                     /* … and, if they share it, the processor */
+    vm_wake(vm);   /* those who wake find the lock free, … */
+    sched_yield(); /* … and, if they share it, the processor */
 }
 
 static int start_devs(struct vm *vm, bool quiet, struct err *e)
@@ -381,5 +421,6 @@ void vm_stats(struct vm *vm, struct ctl_stats *ret)
         if (vm->devs[i]->ops->stats)
             vm->devs[i]->ops->stats(vm->devs[i], ret);
     }
-    memcpy(ret->restore_ns, vm->restore_ns, sizeof ret->restore_ns);
+    for (unsigned i = 0; i < ARRAY_LEN(ret->restore_ns); i++)
+        ret->restore_ns[i] = vm->restore_ticks[i] * 1000000000u / vm->regs.facts.cntfrq;
 }

@@ -18,12 +18,16 @@
 #include "arm64_regs.h"
 #include "base/buf.h"
 #include "base/err.h"
+#include "base/filter.h"
+#include "base/mem.h"
 #include "base/ring.h"
 #include "ctl.h"
 #include "dev.h"
 #include "mem.h"
 
-#define VM_DEVS_MAX 16u
+#define VM_DEVS_MAX     16u
+#define VM_RING_ENTRIES 64u
+#define VCPU_STACK      (64u << 10)
 
 enum vm_state {
     VM_EMBRYO,  /* no memory, no devices */
@@ -40,6 +44,8 @@ struct vcpu {
     int fd;
     struct kvm_run *run;
     pid_t tid;
+    pthread_cond_t wake; /* see park() */
+    bool on;             /* in the snapshot it was restored from */
     _Atomic uint64_t exits, mmio;
 };
 
@@ -49,13 +55,14 @@ struct vm {
     unsigned gic;   /* 2 or 3 */
     unsigned nvcpus;
     bool seccomp; /* threads enter their filters */
-    struct vcpu vcpus[CTL_VCPUS_MAX];
     /* Learnt by vm_probe(), and the same for every machine on this host. */
     unsigned long type; /* for KVM_CREATE_VM */
     struct kvm_vcpu_init init;
     size_t run_len;
     bool nisv;            /* accesses that nobody can emulate are reported */
-    struct regs regs;     /* what a fresh vCPU holds */
+    struct arena arena;   /* for the devices and who gives orders */
+    uint8_t *stack;       /* of the first vCPU's thread */
+    uint8_t *place;       /* where images are mapped: below it nothing is */
     struct buf gic_fresh; /* and a fresh GIC, where that is not zero: words as in a snapshot */
     bool primed;          /* see gic_prime() */
 
@@ -72,13 +79,12 @@ struct vm {
     bool draining;    /* VM_PAUSING: vCPUs are parked, devices not yet quiet */
     uint64_t counter; /* the guest's CNTVCT when it was paused */
     uint64_t paused_at_ns;
-    uint64_t restore_ns[8];
+    uint64_t restore_ticks[8]; /* of each phase, by CNTVCT */
     void (*on_paused)(struct vm *vm, void *ctx);
     void (*on_ended)(struct vm *vm, void *ctx); /* paused, and `end` says why */
     void (*on_kick)(void *ctx);                 /* after each ring_kick(); may be NULL */
     void *paused_ctx, *ended_ctx, *kick_ctx;
 
-    uint8_t scratch[2][SNAP_SCRATCH]; /* for the heads of snapshot files */
     int image_fd; /* the image layer this machine was restored from, or -1 */
     uint8_t image_id[16];
     struct prepared *prepared; /* an image's memory that came before the order; NULL: none */
@@ -86,21 +92,28 @@ struct vm {
 
     /* Shared with the vCPU threads, under `lock`. */
     pthread_mutex_t lock;
-    pthread_cond_t cond;
-    bool go;       /* vCPUs may run */
-    bool touching; /* only the first one, and not the guest (vm_prepare.c) */
+    bool go;         /* vCPUs may run, … */
+    unsigned nready; /* … the first so many: the others' registers are on their way */
+    bool touching;   /* only the first one, and not the guest (vm_prepare.c) */
     unsigned nparked;
+    pthread_cond_t parked; /* all of them */
     struct {
         uint32_t reason; /* enum ctl_exit_reason, 0: alive */
         int vcpu;        /* whose fault, or -1 */
         char text[240];
     } end;
+
+    /* The large ones last: a clone of the nursery copies each page that it writes to. */
+    struct vcpu vcpus[CTL_VCPUS_MAX];
+    struct filter_narrow filters[2];  /* by enum seccomp_kind */
+    struct regs regs;                 /* what a fresh vCPU holds */
+    uint8_t scratch[2][SNAP_SCRATCH]; /* for the heads of snapshot files */
 };
 
 /* Looks at what a machine of this host is, and keeps nothing open but kvm_fd. vm is zeroed by
  * the caller. */
 int vm_probe(struct vm *vm, int kvm_fd, struct err *e);
-/* Makes VM, vCPUs, GIC and ring; closes kvm_fd. */
+/* Makes VM, vCPUs, GIC and, if there is none, the ring; closes kvm_fd. */
 int vm_create(struct vm *vm, unsigned nvcpus, struct err *e);
 /* An embryo's work while nobody wants it: what the first order would have to do. */
 void vm_warm(struct vm *vm);
@@ -121,6 +134,10 @@ int vm_overlay(struct vm *vm, uint64_t off, uint64_t len, int fd, uint64_t file_
 int vm_add_dev(struct vm *vm, struct dev *d, struct err *e);
 /* Starts the devices and lets the vCPUs go (or leaves them parked). */
 int vm_start(struct vm *vm, bool paused, struct err *e);
+/* Who waits looks again whether it may run. */
+void vm_wake(struct vm *vm);
+/* Only the first `n` vCPUs may run. */
+void vm_admit(struct vm *vm, unsigned n);
 int vm_pause(struct vm *vm, void (*on_paused)(struct vm *vm, void *ctx), void *ctx,
              struct err *e);
 int vm_resume(struct vm *vm, struct err *e);

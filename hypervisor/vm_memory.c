@@ -18,26 +18,41 @@
 #define PROT     (PROT_READ | PROT_WRITE)
 #define FLAGS    (MAP_PRIVATE | MAP_NORESERVE)
 
-/* Aligned, a little below the lowest of our mappings, where nothing is yet; if something is,
- * room for two. */
-static int map_aligned(uint64_t size, int fd, uint64_t off, uint8_t **ret, struct err *e)
+struct piece {
+    uint64_t at, len;
+    int fd;
+    uint64_t off;
+};
+
+/* One mapping for each, without one that another would have to be cut out of. */
+static int map_pieces(uint8_t *base, const struct piece *pieces, unsigned n, int how)
 {
-    uint8_t *p = mmap(NULL, SNAP_PAGE, PROT_NONE, FLAGS | MAP_ANONYMOUS, -1, 0);
-    if (p != MAP_FAILED) {
-        munmap(p, SNAP_PAGE);
-        p = mmap((void *)align_down((uintptr_t)p - size, HUGE), size, PROT,
-                 FLAGS | MAP_FIXED_NOREPLACE, fd, (off_t)off);
+    for (unsigned i = 0; i < n; i++) {
+        const struct piece *p = &pieces[i];
+        if (p->len &&
+            mmap(base + p->at, p->len, PROT, FLAGS | how, p->fd, (off_t)p->off) == MAP_FAILED) {
+            int r = -errno;
+            if (p->at)
+                munmap(base, p->at);
+            return r;
+        }
     }
-    if (p == MAP_FAILED && errno == EEXIST) {
-        p = mmap(NULL, size + HUGE, PROT_NONE, FLAGS | MAP_ANONYMOUS, -1, 0);
-        if (p != MAP_FAILED)
-            p = mmap((void *)align_up((uintptr_t)p, HUGE), size, PROT, FLAGS | MAP_FIXED, fd,
-                     (off_t)off);
-    }
-    if (p == MAP_FAILED)
-        return err_sys(e, errno, "map the image");
-    *ret = p;
     return 0;
+}
+
+/* Aligned: below `place` if nothing is there, else anywhere. */
+static int map_all(uint8_t *place, uint64_t size, const struct piece *pieces, unsigned n,
+                   uint8_t **ret, struct err *e)
+{
+    uint8_t *base = place ? place - size : NULL;
+    int r = place ? map_pieces(base, pieces, n, MAP_FIXED_NOREPLACE) : -EEXIST;
+    if (r == -EEXIST) {
+        void *room = mmap(NULL, size + HUGE, PROT_NONE, FLAGS | MAP_ANONYMOUS, -1, 0);
+        base = (uint8_t *)align_up((uintptr_t)room, HUGE);
+        r = room == MAP_FAILED ? -errno : map_pieces(base, pieces, n, MAP_FIXED);
+    }
+    *ret = base;
+    return r < 0 ? err_sys(e, -r, "map the image") : 0;
 }
 
 /* Pages of the layer's place that the image stores itself. */
@@ -67,28 +82,27 @@ static int own_pages(const struct snap_file *image, int fd, uint8_t *mem, struct
     return 0;
 }
 
-static int map_layer(const struct snap_file *image, int fd, int layer_fd, uint8_t *mem,
-                     struct err *e)
-{
-    struct layer_info l;
-    int r = layer_fd < 0 ? err_set(e, EINVAL, "the image needs its memory layer")
-                         : layer_read(layer_fd, &l, e);
-    if (r == 0)
-        r = layer_check(&l, &image->info, e);
-    if (r == 0 && mmap(mem + l.is.off, l.is.len, PROT, FLAGS | MAP_FIXED, layer_fd,
-                       (off_t)LAYER_DATA) == MAP_FAILED)
-        r = err_sys(e, errno, "map the memory layer");
-    return r < 0 ? r : own_pages(image, fd, mem, e);
-}
-
-int memory_map(const struct snap_file *image, int image_fd, int layer_fd, uint8_t **ret,
-               struct err *e)
+int memory_map(const struct snap_file *image, int image_fd, int layer_fd, uint8_t *place,
+               uint8_t **ret, struct err *e)
 {
     const struct snap_info *s = &image->info;
-    int r = map_aligned(s->mem_bytes, image_fd, s->data_off, ret, e);
-    if (r < 0 || !(s->flags & SNAP_LAYERED))
+    bool layered = s->flags & SNAP_LAYERED;
+    uint64_t from = layered ? s->layer.off : s->mem_bytes;
+    uint64_t to = layered ? from + s->layer.len : from;
+    const struct piece pieces[] = {
+        {0, from, image_fd, s->data_off},
+        {from, to - from, layer_fd, LAYER_DATA},
+        {to, s->mem_bytes - to, image_fd, s->data_off + to},
+    };
+    int r = 0;
+    if (layered)
+        r = layer_fd < 0 ? err_set(e, EINVAL, "the image needs its memory layer")
+                         : layer_check(layer_fd, s, e);
+    if (r == 0)
+        r = map_all(place, s->mem_bytes, pieces, ARRAY_LEN(pieces), ret, e);
+    if (r < 0 || !layered)
         return r;
-    r = map_layer(image, image_fd, layer_fd, *ret, e);
+    r = own_pages(image, image_fd, *ret, e);
     if (r < 0)
         munmap(*ret, s->mem_bytes);
     return r;

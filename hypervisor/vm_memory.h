@@ -8,8 +8,9 @@
 /* Maps the image's memory privately, its layer (layer_fd, when the image has one) over it, and
  * what the image has of its own over that. info->mem_bytes at *ret, which the caller unmaps.
  * Guest and host address agree modulo 2 MiB, so that whole blocks of a layer in huge pages are
- * mapped as such, by the host and by KVM. */
-int memory_map(const struct snap_file *image, int image_fd, int layer_fd, uint8_t **ret,
-               struct err *e);
+ * mapped as such, by the host and by KVM. `place`, a multiple of 2 MiB or NULL: it ends there
+ * if nothing is in the way. */
+int memory_map(const struct snap_file *image, int image_fd, int layer_fd, uint8_t *place,
+               uint8_t **ret, struct err *e);
 
 #endif

@@ -163,13 +163,33 @@ static int start_touching(struct vm *vm, const struct workset *w, struct err *e)
     int r = set_registers(vm, false, e);
     if (r < 0)
         return r;
-    vm->on_kick = on_kick;
-    vm->kick_ctx = vm;
     pthread_mutex_lock(&vm->lock);
     vm->go = vm->touching = true;
-    pthread_cond_broadcast(&vm->cond);
     pthread_mutex_unlock(&vm->lock);
+    vm_wake(vm);
     return 0;
+}
+
+int machine_first_fault(struct vm *vm, struct err *e)
+{
+    const struct workset none = {.nruns = 0};
+    int r = vm_map_anonymous(vm, MEM_MIN, e);
+    if (r == 0)
+        r = vm_set_memslot(vm, e);
+    if (r == 0)
+        r = start_touching(vm, &none, e);
+    if (r < 0)
+        return r;
+    /* There is no device yet for which the vCPU could wait for this thread. */
+    pthread_mutex_lock(&vm->lock);
+    while (vm->touching || vm->nparked < vm->nvcpus)
+        pthread_cond_wait(&vm->parked, &vm->lock);
+    pthread_mutex_unlock(&vm->lock);
+    void *p = vm->mem.host;
+    vm->mem = (struct guest_mem){.size = 0};
+    r = vm_set_memslot(vm, e);
+    munmap(p, MEM_MIN);
+    return r < 0 ? r : set_registers(vm, true, e);
 }
 
 static int prepare(struct vm *vm, const struct ctl_machine *m, struct machine_fds *fds,
@@ -185,7 +205,7 @@ static int prepare(struct vm *vm, const struct ctl_machine *m, struct machine_fd
     if (r == 0 && vm->regs.facts.fingerprint != p->image.info.fingerprint)
         r = err_set(e, ENOTSUP, "the image was made with other CPU features or another kernel");
     if (r == 0)
-        r = memory_map(&p->image, fds->snapshots[0], fds->layer, &vm->mem.host, e);
+        r = memory_map(&p->image, fds->snapshots[0], fds->layer, vm->place, &vm->mem.host, e);
     if (r < 0)
         return r;
     vm->mem.size = p->image.info.mem_bytes;
@@ -203,6 +223,8 @@ static int prepare(struct vm *vm, const struct ctl_machine *m, struct machine_fd
     if (r < 0)
         return r;
     populate(vm, &w, false);
+    vm->on_kick = on_kick;
+    vm->kick_ctx = vm;
     return start_touching(vm, &w, e);
 }
 

@@ -16,6 +16,9 @@ struct prepared {
  * once. After an error the embryo is of no more use. */
 int machine_prepare(struct vm *vm, const struct ctl_machine *m, struct machine_fds *fds,
                     void (*done)(struct vm *vm, void *ctx), void *ctx, struct err *e);
+/* For an embryo that waits: KVM lays in pages for its tables at a vCPU's first fault, so the
+ * first vCPU has one now. */
+int machine_first_fault(struct vm *vm, struct err *e);
 /* For a restore without a preparation: makes the pages of the working set present, the ones
  * that will be written as copies. */
 int memory_prefetch(struct vm *vm, const struct snap_info *image, int fd, struct err *e);

@@ -92,7 +92,7 @@ static int open_base(struct vm *vm, struct base *b, struct err *e)
         return err_sys(e, ENOMEM, "compare with the image");
     snap_mark_stored(&b->file, b->stored);
     b->len = vm->mem.size;
-    return memory_map(&b->file, vm->image_fd, vm->layer_fd, &b->map, e);
+    return memory_map(&b->file, vm->image_fd, vm->layer_fd, vm->place, &b->map, e);
 }
 
 /* The layer that the new image is saved over. */

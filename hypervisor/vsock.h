@@ -58,16 +58,16 @@ struct vsock_conn {
 struct vsock {
     struct virtio v;
     struct machine_hooks hooks;
-    struct vsock_conn conns[VSOCK_CONNS];
     unsigned used;                  /* conns[used..] have never been in use */
     struct vsock_conn *head, *tail; /* of those with something for the guest */
     uint32_t next_port;
+    unsigned reset_first, nresets;
+    bool tx_waits; /* for a place in resets */
+    struct vsock_conn conns[VSOCK_CONNS];
     struct reset {
         uint32_t guest_port, host_port;
         uint16_t type;
     } resets[VSOCK_RESETS];
-    unsigned reset_first, nresets;
-    bool tx_waits; /* for a place in resets */
     struct iovec iov[VIRTQ_CHAIN];
 };
 
@@ -110,6 +110,6 @@ bool vsock_owe_reset(struct vsock *s, uint32_t guest_port, uint32_t host_port, u
 /* ---- vsock_state.c ---- */
 
 int vsock_save(struct virtio *v, struct dstate_writer *w, struct err *e);
-int vsock_load(struct virtio *v, const struct dstate_reader *r, struct err *e);
+int vsock_load(struct virtio *v, struct dstate_reader *r, struct err *e);
 
 #endif

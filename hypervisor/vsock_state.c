@@ -105,8 +105,8 @@ int vsock_save(struct virtio *v, struct dstate_writer *w, struct err *e)
     return r;
 }
 
-static int load_conn(struct vsock *s, const uint8_t *row, unsigned i,
-                     const struct dstate_reader *r, struct err *e)
+static int load_conn(struct vsock *s, const uint8_t *row, unsigned i, struct dstate_reader *r,
+                     struct err *e)
 {
     struct vsock_conn x = {.fd = -1};
     const void *data, *back;
@@ -141,7 +141,7 @@ static int load_conn(struct vsock *s, const uint8_t *row, unsigned i,
     return 0;
 }
 
-int vsock_load(struct virtio *v, const struct dstate_reader *r, struct err *e)
+int vsock_load(struct virtio *v, struct dstate_reader *r, struct err *e)
 {
     struct vsock *s = container_of(v, struct vsock, v);
     const void *list, *resets;

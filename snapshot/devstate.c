@@ -113,6 +113,7 @@ static int next_block(const uint8_t *p, size_t len, size_t *pos, struct dstate_r
     ret->instance = get_le16(h + 6);
     ret->data = h + BLOCK_HEADER;
     ret->len = size;
+    ret->at = 0;
     *pos += BLOCK_HEADER + size;
     return 1;
 }
@@ -186,29 +187,42 @@ int dr_find(const void *blob, size_t len, uint32_t tag, uint16_t instance,
                    tag >> 8 & 0x7f, tag >> 16 & 0x7f, tag >> 24 & 0x7f, instance);
 }
 
-int dr_bytes(const struct dstate_reader *r, uint16_t field, const void **ret, size_t *ret_len,
-             struct err *e)
+/* From `from` on. Each restore looks for some 60 fields. */
+static int find_field(struct dstate_reader *r, size_t from, uint16_t field, const void **ret,
+                      size_t *ret_len, struct err *e)
 {
     const uint8_t *data;
-    size_t pos = 0, len;
     uint16_t id;
     int res;
-    while ((res = next_field(r, &pos, &id, &data, &len, e)) > 0) {
+    r->at = from;
+    while (r->len - r->at >= FIELD_HEADER && get_le32(r->data + r->at) != field) {
+        size_t size = get_le32(r->data + r->at + 4);
+        if (size > r->len - r->at - FIELD_HEADER)
+            break;
+        r->at += FIELD_HEADER + size;
+    }
+    while ((res = next_field(r, &r->at, &id, &data, ret_len, e)) > 0) {
         if (id == field) {
             *ret = data;
-            *ret_len = len;
             return 0;
         }
     }
-    if (res < 0)
-        return res;
-    return err_set(e, ENOENT, "field %u of block %08x is missing", field, r->tag);
+    return res < 0 ? res
+                   : err_set(e, ENOENT, "field %u of block %08x is missing", field, r->tag);
 }
 
-static int fixed(const struct dstate_reader *r, uint16_t field, size_t want, const void **ret,
+int dr_bytes(struct dstate_reader *r, uint16_t field, const void **ret, size_t *ret_len,
+             struct err *e)
+{
+    size_t from = r->at;
+    int res = find_field(r, from, field, ret, ret_len, e);
+    return res == -ENOENT && from ? find_field(r, 0, field, ret, ret_len, e) : res;
+}
+
+static int fixed(struct dstate_reader *r, uint16_t field, size_t want, const void **ret,
                  struct err *e)
 {
-    size_t len;
+    size_t len = 0;
     int res = dr_bytes(r, field, ret, &len, e);
     if (res < 0)
         return res;
@@ -218,7 +232,7 @@ static int fixed(const struct dstate_reader *r, uint16_t field, size_t want, con
     return 0;
 }
 
-int dr_u32(const struct dstate_reader *r, uint16_t field, uint32_t *ret, struct err *e)
+int dr_u32(struct dstate_reader *r, uint16_t field, uint32_t *ret, struct err *e)
 {
     const void *p;
     int res = fixed(r, field, 4, &p, e);
@@ -227,7 +241,7 @@ int dr_u32(const struct dstate_reader *r, uint16_t field, uint32_t *ret, struct 
     return res;
 }
 
-int dr_u64(const struct dstate_reader *r, uint16_t field, uint64_t *ret, struct err *e)
+int dr_u64(struct dstate_reader *r, uint16_t field, uint64_t *ret, struct err *e)
 {
     const void *p;
     int res = fixed(r, field, 8, &p, e);
@@ -236,7 +250,7 @@ int dr_u64(const struct dstate_reader *r, uint16_t field, uint64_t *ret, struct 
     return res;
 }
 
-int dr_fields(const struct dstate_reader *r, const struct dstate_field *f, size_t n, void *to,
+int dr_fields(struct dstate_reader *r, const struct dstate_field *f, size_t n, void *to,
               struct err *e)
 {
     for (size_t i = 0; i < n; i++) {

@@ -44,6 +44,7 @@ void dw_fields(struct dstate_writer *w, const struct dstate_field *f, size_t n,
 struct dstate_reader {
     const uint8_t *data; /* fields of one block */
     size_t len;
+    size_t at; /* behind what was found last: mostly they come as they are wanted */
     uint32_t tag;
     uint16_t version, instance;
 };
@@ -59,13 +60,13 @@ int dr_next_field(const struct dstate_reader *r, size_t *pos, uint16_t *ret_id,
 int dr_find(const void *blob, size_t len, uint32_t tag, uint16_t instance,
             struct dstate_reader *ret, struct err *e);
 /* -ENOENT when the field is missing, -EBADMSG when its length is wrong. */
-int dr_u32(const struct dstate_reader *r, uint16_t field, uint32_t *ret, struct err *e);
-int dr_u64(const struct dstate_reader *r, uint16_t field, uint64_t *ret, struct err *e);
+int dr_u32(struct dstate_reader *r, uint16_t field, uint32_t *ret, struct err *e);
+int dr_u64(struct dstate_reader *r, uint16_t field, uint64_t *ret, struct err *e);
 /* Fields that are missing or of a wrong length fail; what is read is not checked. */
-int dr_fields(const struct dstate_reader *r, const struct dstate_field *f, size_t n, void *to,
+int dr_fields(struct dstate_reader *r, const struct dstate_field *f, size_t n, void *to,
               struct err *e);
 /* Points into the blob. */
-int dr_bytes(const struct dstate_reader *r, uint16_t field, const void **ret, size_t *ret_len,
+int dr_bytes(struct dstate_reader *r, uint16_t field, const void **ret, size_t *ret_len,
              struct err *e);
 
 #endif

@@ -135,7 +135,7 @@ struct snap_file {
  * allocation, a full snapshot's index is left out (nruns 0) when it has no pages of its own in
  * a layer's place, and deltas are mapped instead of read, so the process may die of a file that
  * is cut meanwhile. It must outlive f. */
-#define SNAP_SCRATCH (16u << 10)
+#define SNAP_SCRATCH (12u << 10)
 int snap_open(struct snap_file *f, int fd, void *scratch, struct err *e);
 void snap_free(struct snap_file *f);
 /* Only the header. */

@@ -24,18 +24,14 @@ enum {
 };
 #define LAYER_MAGIC "DORMLAYR"
 
-int layer_parse(const void *bytes, size_t len, uint64_t file_len, struct layer_info *ret,
-                struct err *e)
+static int parse_fields(const uint8_t *p, uint64_t file_len, struct layer_info *ret,
+                        struct err *e)
 {
-    const uint8_t *p = bytes;
-    memset(ret, 0, sizeof *ret);
-    if (len < SNAP_PAGE || memcmp(p + LAYER_AT_MAGIC, LAYER_MAGIC, 8) != 0)
+    if (memcmp(p + LAYER_AT_MAGIC, LAYER_MAGIC, 8) != 0)
         return err_set(e, EBADMSG, "this is not a memory layer");
     if (get_le32(p + LAYER_AT_VERSION) != LAYER_VERSION)
         return err_set(e, ENOTSUP, "the memory layer has format version %u, this is version %u",
                        get_le32(p + LAYER_AT_VERSION), LAYER_VERSION);
-    if (crc32c(0, p, AT_HEADER_CRC) != get_le32(p + AT_HEADER_CRC))
-        return err_set(e, EBADMSG, "the memory layer's header is damaged (checksum)");
     memcpy(ret->is.id, p + LAYER_AT_ID, SNAP_LAYER_ID);
     ret->is.off = get_le64(p + LAYER_AT_OFF);
     ret->is.len = get_le64(p + LAYER_AT_LEN);
@@ -48,6 +44,18 @@ int layer_parse(const void *bytes, size_t len, uint64_t file_len, struct layer_i
         return err_set(e, EBADMSG, "the memory layer has %llu bytes, its header says otherwise",
                        (unsigned long long)file_len);
     return 0;
+}
+
+int layer_parse(const void *bytes, size_t len, uint64_t file_len, struct layer_info *ret,
+                struct err *e)
+{
+    const uint8_t *p = bytes;
+    memset(ret, 0, sizeof *ret);
+    int r = len < SNAP_PAGE ? err_set(e, EBADMSG, "this is not a memory layer")
+                            : parse_fields(p, file_len, ret, e);
+    if (r == 0 && crc32c(0, p, AT_HEADER_CRC) != get_le32(p + AT_HEADER_CRC))
+        r = err_set(e, EBADMSG, "the memory layer's header is damaged (checksum)");
+    return r;
 }
 
 void layer_build(const struct layer_info *l, uint8_t ret[SNAP_PAGE])
@@ -65,18 +73,24 @@ void layer_build(const struct layer_info *l, uint8_t ret[SNAP_PAGE])
     put_le32(ret + AT_HEADER_CRC, crc32c(0, ret, AT_HEADER_CRC));
 }
 
-int layer_read(int fd, struct layer_info *ret, struct err *e)
+static int read_head(int fd, uint8_t *head, size_t len, uint64_t *ret_file_len, struct err *e)
 {
-    uint8_t page[SNAP_PAGE];
     struct stat st;
     if (fstat(fd, &st) < 0)
         return err_sys(e, errno, "look at the memory layer");
-    if (st.st_size < (off_t)sizeof page)
+    if (st.st_size < (off_t)len)
         return err_set(e, EBADMSG, "this is not a memory layer");
-    int r = fd_pread_full(fd, page, sizeof page, 0);
-    if (r < 0)
-        return err_sys(e, -r, "read the memory layer");
-    return layer_parse(page, sizeof page, (uint64_t)st.st_size, ret, e);
+    int r = fd_pread_full(fd, head, len, 0);
+    *ret_file_len = (uint64_t)st.st_size;
+    return r < 0 ? err_sys(e, -r, "read the memory layer") : 0;
+}
+
+int layer_read(int fd, struct layer_info *ret, struct err *e)
+{
+    uint8_t page[SNAP_PAGE];
+    uint64_t len;
+    int r = read_head(fd, page, sizeof page, &len, e);
+    return r < 0 ? r : layer_parse(page, sizeof page, len, ret, e);
 }
 
 int layer_write(const struct snap_io *io, int fd, const struct layer_info *l,
@@ -90,13 +104,20 @@ int layer_write(const struct snap_io *io, int fd, const struct layer_info *l,
     return r < 0 ? err_sys(e, -r, "write the memory layer") : 0;
 }
 
-int layer_check(const struct layer_info *l, const struct snap_info *image, struct err *e)
+int layer_check(int fd, const struct snap_info *image, struct err *e)
 {
-    if (memcmp(l->is.id, image->layer.id, SNAP_LAYER_ID) != 0 ||
-        l->is.off != image->layer.off || l->is.len != image->layer.len) {
-        int r = err_set(e, ESTALE, "the memory layer is not the one the image was saved over");
-        err_hint(e, "restore the image's own layer file");
+    uint8_t head[LAYER_MANIFEST_AT + LAYER_MANIFEST];
+    struct layer_info l;
+    uint64_t len;
+    int r = read_head(fd, head, sizeof head, &len, e);
+    if (r == 0)
+        r = parse_fields(head, len, &l, e);
+    if (r < 0)
         return r;
+    if (memcmp(l.is.id, image->layer.id, SNAP_LAYER_ID) != 0 || l.is.off != image->layer.off ||
+        l.is.len != image->layer.len) {
+        r = err_set(e, ESTALE, "the memory layer is not the one the image was saved over");
+        err_hint(e, "restore the image's own layer file");
     }
-    return 0;
+    return r;
 }

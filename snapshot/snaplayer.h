@@ -31,7 +31,8 @@ int layer_read(int fd, struct layer_info *ret, struct err *e);
 /* A whole layer of the machine's memory to an empty file, with the id that `l` has. */
 int layer_write(const struct snap_io *io, int fd, const struct layer_info *l,
                 const uint8_t *mem, struct err *e);
-/* -ESTALE unless the file is the layer that the image names. */
-int layer_check(const struct layer_info *l, const struct snap_info *image, struct err *e);
+/* -ESTALE unless the file is the layer that the image names. What of its header counts is
+ * compared with the image's, so the checksum is left to layer_read(). */
+int layer_check(int fd, const struct snap_info *image, struct err *e);
 
 #endif

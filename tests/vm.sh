@@ -71,7 +71,7 @@ run_script confine 'exec /tests/confine_drive /usr/bin/dormoused /var/lib/dormou
 for name; do
     case $name in
     vmm-gic*)
-        GIC=${name#vmm-gic} suite "$name" 400 "$vm/ctl_drive=/tests/ctl_drive" \
+        GIC=${name#vmm-gic} suite "$name" 900 "$vm/ctl_drive=/tests/ctl_drive" \
             "$vm/ticker.cpio=/tests/ticker.cpio" "$vm/run-vmm=/tests/run"
         ;;
     guest)

@@ -30,6 +30,15 @@ uint32_t crc32c(uint32_t crc, const void *data, size_t len)
 #ifdef __ARM_FEATURE_CRC32
     const uint8_t *p = data;
     crc = ~crc;
+    /* Four at a time: a restore spends a tenth of its own instructions here. */
+    for (; len >= 32; len -= 32, p += 32) {
+        uint64_t a, b, c, d;
+        memcpy(&a, p, 8);
+        memcpy(&b, p + 8, 8);
+        memcpy(&c, p + 16, 8);
+        memcpy(&d, p + 24, 8);
+        crc = __crc32cd(__crc32cd(__crc32cd(__crc32cd(crc, a), b), c), d);
+    }
     for (; len >= 8; len -= 8, p += 8) {
         uint64_t v;
         memcpy(&v, p, 8);

@@ -4,7 +4,6 @@
 
 #include <errno.h>
 #include <linux/audit.h>
-#include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -101,10 +100,10 @@ static int by_number(const void *a, const void *b)
     return ((const struct filter_rule *)a)->nr - ((const struct filter_rule *)b)->nr;
 }
 
-static int install(const struct filter *f, struct err *e)
+static int install(const struct sock_filter *ins, unsigned short n, struct err *e)
 {
-    struct sock_fprog prog = {.len = f->n, .filter = (struct sock_filter *)(uintptr_t)f->ins};
-    if (f->n == FILTER_MAX)
+    struct sock_fprog prog = {.len = n, .filter = (struct sock_filter *)(uintptr_t)ins};
+    if (n == FILTER_MAX)
         return err_set(e, E2BIG, "the system call filter is too long");
     if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &prog) < 0)
         return err_sys(e, errno, "install the system call filter");
@@ -128,12 +127,33 @@ int filter_enter(const struct filter_rule *rules, unsigned n, struct err *e)
     ret(&f, SECCOMP_RET_KILL_PROCESS);
     emit(&f, BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr), 0, 0);
     search(&f, sorted, n);
-    return install(&f, e);
+    return install(f.ins, f.n, e);
 }
 
-/* Calls with values first, then one comparison for each of the others. Jumps to the verdicts
- * get their distance at the end. */
-int filter_narrow(const struct filter_rule *rules, unsigned n, bool keep, struct err *e)
+static bool any_between(const struct filter_rule *rules, unsigned n, int from, int to)
+{
+    for (unsigned i = 0; i < n; i++) {
+        if (rules[i].nr > from && rules[i].nr < to)
+            return true;
+    }
+    return false;
+}
+
+/* The next number of `rules` after `nr` that has no values, or -1. */
+static int number_after(const struct filter_rule *rules, unsigned n, int nr)
+{
+    int best = -1;
+    for (unsigned i = 0; i < n; i++) {
+        if (!rules[i].nvalues && rules[i].nr > nr && (best < 0 || rules[i].nr < best))
+            best = rules[i].nr;
+    }
+    return best;
+}
+
+/* Calls with values first, then one comparison for each of the others, or two for all between
+ * which is none of `apart`. Jumps to the verdicts get their distance at the end. */
+int filter_narrow(struct filter_narrow *res, const struct filter_rule *rules, unsigned n,
+                  bool keep, const struct filter_rule *apart, unsigned napart, struct err *e)
 {
     struct filter f = {.n = 0};
     const uint32_t listed = keep ? SECCOMP_RET_ALLOW : SECCOMP_RET_TRAP;
@@ -149,9 +169,16 @@ int filter_narrow(const struct filter_rule *rules, unsigned n, bool keep, struct
             emit(&f, BPF_JMP | BPF_JEQ | BPF_K, rules[i].values[k], TO_LISTED, 0);
         ret(&f, other);
     }
-    for (unsigned i = 0; i < n; i++) {
-        if (!rules[i].nvalues)
-            emit(&f, BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)rules[i].nr, TO_LISTED, 0);
+    for (int from = number_after(rules, n, -1), to; from >= 0;
+         from = number_after(rules, n, to)) {
+        int next = to = from;
+        while (napart && (next = number_after(rules, n, to)) >= 0 &&
+               !any_between(apart, napart, to, next))
+            to = next;
+        if (to > from)
+            emit(&f, BPF_JMP | BPF_JGT | BPF_K, (uint32_t)to, 1, 0);
+        emit(&f, BPF_JMP | (to > from ? BPF_JGE : BPF_JEQ) | BPF_K, (uint32_t)from, TO_LISTED,
+             0);
     }
     ret(&f, other);
     for (unsigned i = 0; i < f.n; i++) {
@@ -159,9 +186,16 @@ int filter_narrow(const struct filter_rule *rules, unsigned n, bool keep, struct
             f.ins[i].jt = (uint8_t)(f.n - i - 1);
     }
     ret(&f, listed);
-    if (f.n >= TO_LISTED)
-        f.n = FILTER_MAX;
-    return install(&f, e);
+    if (f.n > FILTER_NARROW_MAX)
+        return err_set(e, E2BIG, "the system call filter is too long");
+    res->n = f.n;
+    memcpy(res->ins, f.ins, f.n * sizeof f.ins[0]);
+    return 0;
+}
+
+int filter_narrow_enter(const struct filter_narrow *f, struct err *e)
+{
+    return install(f->ins, f->n, e);
 }
 
 void filter_refused(const char *program, const siginfo_t *info)

@@ -8,6 +8,7 @@
 #ifndef DORMOUSE_BASE_FILTER_H
 #define DORMOUSE_BASE_FILTER_H
 
+#include <linux/filter.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -38,8 +39,16 @@ struct filter_rule {
 int filter_enter(const struct filter_rule *rules, unsigned n, struct err *e);
 /* Of what an earlier filter lets through, only these calls (`keep`), or all but these. Short,
  * so that it costs little to install. Rules may have values; the first one is the dearest to
- * check. */
-int filter_narrow(const struct filter_rule *rules, unsigned n, bool keep, struct err *e);
+ * check. `apart`: all other calls that the earlier filter lets through; those which it refuses
+ * anyway may count as listed, so that ranges take the place of numbers. */
+#define FILTER_NARROW_MAX 64u
+struct filter_narrow {
+    unsigned short n;
+    struct sock_filter ins[FILTER_NARROW_MAX];
+};
+int filter_narrow(struct filter_narrow *res, const struct filter_rule *rules, unsigned n,
+                  bool keep, const struct filter_rule *apart, unsigned napart, struct err *e);
+int filter_narrow_enter(const struct filter_narrow *f, struct err *e);
 /* For a handler of SIGSYS: one line on stderr that names the call, then the process ends with
  * status 128 + SIGSYS. */
 _Noreturn void filter_refused(const char *program, const siginfo_t *info);

@@ -47,6 +47,30 @@ static inline int take_fd(int *fd)
     return r;
 }
 
+/* Memory that is never given back, in one piece: what lies together is touched together, and no
+ * mapping is made for it. Zeroed. Without an arena, or beyond its end, it is the heap's. */
+struct arena {
+    char *at;
+    size_t left;
+};
+
+static inline void *arena_new(struct arena *a, size_t size)
+{
+    size = (size + 15) & ~(size_t)15;
+    if (!a || size > a->left)
+        return calloc(1, size);
+    char *p = a->at;
+    a->at += size;
+    a->left -= size;
+    return p;
+}
+
+static inline void arena_free(const struct arena *a, void *p)
+{
+    if (!a)
+        free(p);
+}
+
 #define TAKE_PTR(p)                 \
     ({                              \
         __typeof__(p) taken_ = (p); \

@@ -63,40 +63,42 @@ static inline bool parse_u64(const char *s, uint64_t min, uint64_t max, uint64_t
 }
 
 /* Little-endian loads and stores for wire and file formats. */
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "all our hosts are");
+
 static inline uint16_t get_le16(const void *p)
 {
-    const uint8_t *b = p;
-    return (uint16_t)(b[0] | b[1] << 8);
+    uint16_t v;
+    memcpy(&v, p, sizeof v);
+    return v;
 }
 
 static inline uint32_t get_le32(const void *p)
 {
-    const uint8_t *b = p;
-    return (uint32_t)b[0] | (uint32_t)b[1] << 8 | (uint32_t)b[2] << 16 | (uint32_t)b[3] << 24;
+    uint32_t v;
+    memcpy(&v, p, sizeof v);
+    return v;
 }
 
 static inline uint64_t get_le64(const void *p)
 {
-    return (uint64_t)get_le32(p) | (uint64_t)get_le32((const uint8_t *)p + 4) << 32;
+    uint64_t v;
+    memcpy(&v, p, sizeof v);
+    return v;
 }
 
 static inline void put_le16(void *p, uint16_t v)
 {
-    uint8_t *b = p;
-    b[0] = (uint8_t)v;
-    b[1] = (uint8_t)(v >> 8);
+    memcpy(p, &v, sizeof v);
 }
 
 static inline void put_le32(void *p, uint32_t v)
 {
-    put_le16(p, (uint16_t)v);
-    put_le16((uint8_t *)p + 2, (uint16_t)(v >> 16));
+    memcpy(p, &v, sizeof v);
 }
 
 static inline void put_le64(void *p, uint64_t v)
 {
-    put_le32(p, (uint32_t)v);
-    put_le32((uint8_t *)p + 4, (uint32_t)(v >> 32));
+    memcpy(p, &v, sizeof v);
 }
 
 #endif

@@ -56,8 +56,7 @@ static int restrict_uring(struct io_uring *u)
         list[i].opcode = IORING_RESTRICTION_SQE_OP;
         list[i].sqe_op = allowed[i];
     }
-    int r = io_uring_register_restrictions(u, list, ARRAY_LEN(allowed));
-    return r < 0 ? r : io_uring_enable_rings(u);
+    return io_uring_register_restrictions(u, list, ARRAY_LEN(allowed));
 }
 
 /* Newer kernels let the loop's own thread do all completion work, at its turn. */
@@ -75,7 +74,7 @@ static int open_uring(struct io_uring *u, unsigned entries)
     return r;
 }
 
-int ring_open(struct ring **ret, unsigned entries, struct err *e)
+int ring_make(struct ring **ret, unsigned entries, struct err *e)
 {
     AUTO_FREE struct ring *r = calloc(1, sizeof *r);
     if (!r)
@@ -88,9 +87,6 @@ int ring_open(struct ring **ret, unsigned entries, struct err *e)
         err_sys(e, -rc, "make an io_uring of %u entries", entries);
         return err_hint(e, "io_uring must be allowed: see kernel.io_uring_disabled");
     }
-    unsigned workers[2] = {WORKERS_MAX, WORKERS_MAX};
-    /* Only a bound: older kernels go without. */
-    (void)io_uring_register_iowq_max_workers(&r->u, workers);
     rc = restrict_uring(&r->u);
     if (rc < 0) {
         io_uring_queue_exit(&r->u);
@@ -98,9 +94,30 @@ int ring_open(struct ring **ret, unsigned entries, struct err *e)
     }
     r->kick_fd = take_fd(&fd);
     r->kick.done = kick_done;
-    ring_watch(r, &r->kick, r->kick_fd, POLLIN);
     *ret = TAKE_PTR(r);
     return 0;
+}
+
+int ring_enter(struct ring *r, struct err *e)
+{
+    unsigned workers[2] = {WORKERS_MAX, WORKERS_MAX};
+    /* Only a bound: older kernels go without. */
+    (void)io_uring_register_iowq_max_workers(&r->u, workers);
+    int rc = io_uring_enable_rings(&r->u);
+    if (rc < 0)
+        return err_sys(e, -rc, "start the io_uring");
+    ring_watch(r, &r->kick, r->kick_fd, POLLIN);
+    return 0;
+}
+
+int ring_open(struct ring **ret, unsigned entries, struct err *e)
+{
+    int rc = ring_make(ret, entries, e);
+    if (rc == 0 && (rc = ring_enter(*ret, e)) < 0) {
+        ring_free(*ret);
+        *ret = NULL;
+    }
+    return rc;
 }
 
 void ring_free(struct ring *r)

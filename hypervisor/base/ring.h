@@ -3,7 +3,7 @@
  * The one I/O loop: completions of an io_uring. Each request embeds a
  * `struct ring_op` whose `done` runs in the loop's thread. Single-threaded but
  * for ring_kick(), which any thread may call; the thread that called
- * ring_open() has to run the loop. No busy waiting: an idle loop sits in one
+ * ring_open() or ring_enter() has to run the loop. No busy waiting: an idle loop sits in one
  * io_uring_enter. Open it before a seccomp filter goes on: only
  * io_uring_enter and write (kick) are needed afterwards.
  */
@@ -27,6 +27,10 @@ struct ring_op {
 /* `entries` is how many operations one turn submits in one system call; up to eight times
  * as many may be in flight. */
 int ring_open(struct ring **ret, unsigned entries, struct err *e);
+/* The same in two steps, of which the first may be a parent's. Whoever has it and does not
+ * enter it frees it. */
+int ring_make(struct ring **ret, unsigned entries, struct err *e);
+int ring_enter(struct ring *r, struct err *e);
 /* Nothing runs afterwards; ops still armed are forgotten. */
 void ring_free(struct ring *r);
 

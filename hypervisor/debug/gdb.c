@@ -79,8 +79,8 @@ static void release(struct gdb *g)
         g->held[i] = g->plan[i] == GDB_STAY;
         g->exits[i].pending = false;
     }
-    pthread_cond_broadcast(&vm->cond);
     pthread_mutex_unlock(&vm->lock);
+    vm_wake(vm);
     g->state = GDB_RUNNING;
 }
 

@@ -10,11 +10,15 @@
  * A stream that connects to guest port 5000 gets its bytes back. With the word
  * "brk" a process of the guest runs into a breakpoint instruction of its own first,
  * and the signal that it got is printed; the device of docs/research.md is named if
- * it is there. Used by tests/vm.
+ * it is there. With the word "busy" a thread on each CPU computes and passes a token on
+ * to the next CPU's, and a tick tells how often the first had it. Used by tests/vm.
  */
 #include <fcntl.h>
 #include <linux/vm_sockets.h>
 #include <pthread.h>
+#include <sched.h>
+#include <semaphore.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -28,11 +32,12 @@
 #include <time.h>
 #include <unistd.h>
 
-#define WORDS   (512u * 1024) /* 4 MiB of a known pattern */
-#define TICK_MS 50
-#define BLOCK   4096
-#define PORT_UP 1024
-#define PORT_IN 5000
+#define WORDS    (512u * 1024) /* 4 MiB of a known pattern */
+#define TICK_MS  50
+#define CPUS_MAX 16
+#define BLOCK    4096
+#define PORT_UP  1024
+#define PORT_IN  5000
 
 static uint64_t next(uint64_t *state)
 {
@@ -154,9 +159,56 @@ static void own_breakpoint(void)
     printf("brk signal %d\n", WIFSIGNALED(status) ? WTERMSIG(status) : 0);
 }
 
+/* Registers of both kinds, and an interrupt between CPUs for each token passed on. */
+static struct worker {
+    sem_t token;
+    pthread_t thread;
+    _Atomic unsigned long laps;
+} workers[CPUS_MAX];
+static long ncpus;
+static atomic_bool wrong;
+
+static uint64_t compute(uint64_t seed)
+{
+    double x = (double)(seed + 1);
+    for (unsigned i = 0; i < 500; i++)
+        x = x / 3 + (double)(next(&seed) >> 40);
+    return seed ^ (uint64_t)x;
+}
+
+static void *work(void *arg)
+{
+    struct worker *w = arg;
+    long at = w - workers;
+    uint64_t want = compute((uint64_t)at);
+    cpu_set_t own;
+    CPU_ZERO(&own);
+    CPU_SET((size_t)at, &own);
+    sched_setaffinity(0, sizeof own, &own);
+    for (;;) {
+        while (sem_wait(&w->token) < 0)
+            ;
+        if (compute((uint64_t)at) != want)
+            wrong = true;
+        w->laps++;
+        sem_post(&workers[(at + 1) % ncpus].token);
+    }
+    return NULL;
+}
+
+static void be_busy(void)
+{
+    ncpus = sysconf(_SC_NPROCESSORS_ONLN);
+    ncpus = ncpus < CPUS_MAX ? ncpus : CPUS_MAX;
+    for (long i = 0; i < ncpus; i++)
+        sem_init(&workers[i].token, 0, i % 8 == 0);
+    for (long i = 0; i < ncpus; i++)
+        pthread_create(&workers[i].thread, NULL, work, &workers[i]);
+}
+
 int main(void)
 {
-    char cmdline[1024], uuid[64], line[256];
+    char laps[48] = "", cmdline[1024], uuid[64], line[256];
     pthread_t echoer;
     uint64_t *memory = malloc(WORDS * sizeof *memory);
     long ticks = 20;
@@ -184,6 +236,8 @@ int main(void)
         printf("a device of its own\n");
     if (strstr(cmdline, "brk"))
         own_breakpoint();
+    if (strstr(cmdline, "busy"))
+        be_busy();
     printf("ready cpus %ld\n", sysconf(_SC_NPROCESSORS_ONLN));
     for (long i = 1; i <= ticks; i++) {
         struct timespec pause = {.tv_nsec = TICK_MS * 1000000L};
@@ -195,8 +249,11 @@ int main(void)
         const char *rng = access("/dev/hwrng", F_OK) ? ""
                           : rng_works()              ? " rng ok"
                                                      : " rng BROKEN";
-        snprintf(line, sizeof line, "tick %ld mono %lld real %lld uuid %s%s%s sum %s\n", i,
-                 now_ms(CLOCK_MONOTONIC), now_ms(CLOCK_REALTIME) / 1000, uuid, disk, rng,
+        if (ncpus)
+            snprintf(laps, sizeof laps, " laps %lu %s", workers[0].laps,
+                     wrong ? "BROKEN" : "ok");
+        snprintf(line, sizeof line, "tick %ld mono %lld real %lld uuid %s%s%s%s sum %s\n", i,
+                 now_ms(CLOCK_MONOTONIC), now_ms(CLOCK_REALTIME) / 1000, uuid, disk, rng, laps,
                  intact(memory) ? "ok" : "BROKEN");
         send_up(line);
         fputs(line, stdout);

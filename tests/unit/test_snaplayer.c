@@ -116,7 +116,7 @@ TEST(maps_back)
     uint8_t *mem = NULL;
     pair_make(&p);
     CHECK(snap_open(&f, p.image, NULL, NULL) == 0);
-    CHECK(memory_map(&f, p.image, p.layer, &mem, NULL) == 0);
+    CHECK(memory_map(&f, p.image, p.layer, NULL, &mem, NULL) == 0);
     CHECK(mem && (uintptr_t)mem % (2u << 20) == 0);
     CHECK(mem && memcmp(mem, p.s.mem, SAMPLE_MEM) == 0);
     if (mem)
@@ -125,17 +125,17 @@ TEST(maps_back)
     /* As a restore opens it: the index is needed, as there are pages of the image's own. */
     static _Alignas(8) uint8_t scratch[SNAP_SCRATCH];
     CHECK(snap_open(&f, p.image, scratch, NULL) == 0 && f.nruns > 0);
-    CHECK(memory_map(&f, p.image, p.layer, &mem, NULL) == 0);
+    CHECK(memory_map(&f, p.image, p.layer, NULL, &mem, NULL) == 0);
     CHECK(memcmp(mem, p.s.mem, SAMPLE_MEM) == 0);
     munmap(mem, SAMPLE_MEM);
-    CHECK(memory_map(&f, p.image, -1, &mem, NULL) == -EINVAL);
+    CHECK(memory_map(&f, p.image, -1, NULL, &mem, NULL) == -EINVAL);
     int other = make_layer(p.s.mem, 8);
-    CHECK(memory_map(&f, p.image, other, &mem, NULL) == -ESTALE);
+    CHECK(memory_map(&f, p.image, other, NULL, &mem, NULL) == -ESTALE);
     CHECK(ftruncate(other, (off_t)(LAYER_DATA + SNAP_PAGE)) == 0);
-    CHECK(memory_map(&f, p.image, other, &mem, NULL) == -EBADMSG);
+    CHECK(memory_map(&f, p.image, other, NULL, &mem, NULL) == -EBADMSG);
     close(other);
     /* An image is no layer, and a layer no image. */
-    CHECK(memory_map(&f, p.image, p.image, &mem, NULL) == -EBADMSG);
+    CHECK(memory_map(&f, p.image, p.image, NULL, &mem, NULL) == -EBADMSG);
     snap_free(&f);
     CHECK(snap_open(&f, p.layer, NULL, NULL) == -EBADMSG);
     pair_free(&p);
@@ -178,7 +178,7 @@ TEST(forged_image)
     pair_make(&p);
     forge(p.image, AT_LAYER_OFF, (FIRST - 1) * SNAP_PAGE);
     CHECK(snap_open(&f, p.image, NULL, NULL) == 0);
-    CHECK(memory_map(&f, p.image, p.layer, &mem, NULL) == -ESTALE);
+    CHECK(memory_map(&f, p.image, p.layer, NULL, &mem, NULL) == -ESTALE);
     snap_free(&f);
     forge(p.image, AT_LAYER_OFF, FIRST * SNAP_PAGE);
     forge(p.image, AT_LAYER_OWN, 83);

@@ -485,6 +485,64 @@ static bool damaged_copy(const char *from, const char *to, off_t at, off_t len)
     return ok;
 }
 
+/* How often the guest's busy threads have passed their tokens around, as it last said. */
+static unsigned long laps(const struct vmm *v)
+{
+    unsigned long last = 0;
+    for (const char *p = v->text; (p = strstr(p, " laps ")); p++)
+        last = strtoul(p + 6, NULL, 10);
+    return last;
+}
+
+static bool goes_round(struct vmm *v, unsigned long than)
+{
+    for (int i = 0; i < 200 && laps(v) <= than; i++) {
+        if (!console_shows(v, " sum ok"))
+            return false;
+    }
+    return laps(v) > than && !strstr(v->text, "BROKEN");
+}
+
+/* All CPUs compute and interrupt each other when the machine is saved, and do so again. */
+TEST(many_busy_vcpus)
+{
+    static struct vmm v;
+    unsigned n = 16;
+    if (!spawn(&v, n) || !ready(&v)) { /* a GICv2 host */
+        ended(&v);
+        n = 8;
+        if (!embryo(&v, n))
+            return;
+    }
+    struct ctl_machine m = machine(n, "console=ttyAMA0 quiet ticks=100000 busy");
+    char cpus[32];
+    snprintf(cpus, sizeof cpus, "ready cpus %u", n);
+    CHECK(boot(&v, &m) == 0);
+    CHECK(console_shows(&v, cpus));
+    CHECK(goes_round(&v, 2));
+    printf("# %u vCPUs, lap %lu\n", n, laps(&v));
+    CHECK(order(&v, CTL_PAUSE) == 0);
+    CHECK(save(&v, arg.other, CTL_SAVE_FULL, NULL) == 0);
+    unsigned long before = laps(&v);
+    CHECK(stop(&v));
+    for (int i = 0; i < 3; i++) {
+        const char *session = i == 2 ? arg.session : NULL;
+        if (!embryo(&v, n))
+            return;
+        if (i == 1)
+            usleep(20000); /* like one of the pool's */
+        CHECK(restore(&v, &m, arg.other, session) == 0);
+        CHECK(console_shows(&v, " sum ok"));
+        CHECK(goes_round(&v, before + 2));
+        printf("# restored, lap %lu\n", laps(&v));
+        CHECK(order(&v, CTL_PAUSE) == 0);
+        CHECK(save(&v, arg.session, 0, NULL) == 0);
+        if (i == 1)
+            before = laps(&v);
+        CHECK(stop(&v));
+    }
+}
+
 TEST(damaged_snapshots_are_refused)
 {
     struct stat st = {0};
@@ -717,6 +775,7 @@ int main(int argc, char **argv)
     if (rounds)
         bench((unsigned)strtoul(rounds, NULL, 10));
     RUN(all_devices_over_snapshots);
+    RUN(many_busy_vcpus);
     unlink(arg.disk);
     unlink(arg.image);
     unlink(arg.session);
