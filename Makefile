@@ -444,11 +444,19 @@ check-asan: $(B)/appliance.stamp $(addprefix $(B)/vm/,hostile_drive hostile.Imag
 	@mkdir -p $(CHECK)
 	@tests/vm.sh hostile-asan
 
-## check-long: a hundred clones, a thousand suspends (CLONES=, CYCLES= for other numbers)
+## check-long: a hundred clones, a thousand suspends (CLONES=, CYCLES= for other numbers), check-software
 .PHONY: check-long
-check-long: $(B)/appliance.stamp $(addprefix $(B)/vm/,guest_soak soak.img)
+check-long: $(B)/appliance.stamp $(B)/bases.stamp $(B)/native/dormouse \
+		$(addprefix $(B)/vm/,guest_soak soak.img)
 	@mkdir -p $(CHECK)
-	@tests/vm.sh soak
+	@status=0; tests/vm.sh soak || status=1; $(SOFTWARE_RUN) || status=1; exit $$status
+
+SOFTWARE_RUN = E2E_TIMEOUT=14400 E2E_TEST_TIMEOUT=7200000 tests/e2e.sh tests/e2e/software.mjs
+## check-software: the software that has to work, installed by Dockerfiles (SOFTWARE=tools,java: some)
+.PHONY: check-software
+check-software: $(B)/native/dormouse $(B)/appliance.stamp $(B)/bases.stamp
+	@mkdir -p $(CHECK)
+	@$(SOFTWARE_RUN)
 
 FAULT_PARTS := $(B)/appliance.stamp $(B)/bases.stamp $(B)/vm/fault_drive $(B)/vm/payload
 ## check-faults: the daemon killed at 200 moments (KILLS=, SEED=), full disks and other faults

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # Runs the end-to-end tests against a host of its own with empty state; called by `make check-e2e`.
-#   tests/e2e.sh [FILE.test.mjs... | tests/e2e/cli.sh]
+#   tests/e2e.sh [FILE.test.mjs... | tests/e2e/cli.sh | tests/e2e/software.mjs]
 set -u
 cd "$(dirname "$0")/.." || exit 1
 build=${BUILD:-build}
@@ -23,12 +23,13 @@ fi
 
 taps=()
 for file in "$@"; do
-    name=$(basename "${file%.sh}" .test.mjs)
+    name=$(basename "${file%.sh}" .mjs) name=${name%.test}
     tap=$out/e2e-$name.tap
     taps+=("$tap")
     case $file in
     *.sh) run=("$file") ;;
-    *) run=("$node" --no-warnings --test --test-reporter=tap --test-timeout=900000 "$file") ;;
+    *) run=("$node" --no-warnings --test --test-reporter=tap
+        --test-timeout="${E2E_TEST_TIMEOUT:-900000}" "$file") ;;
     esac
     timeout "${E2E_TIMEOUT:-1500}" "${run[@]}" >"$tap"
     # node counts a file as a test when it runs several; here each runs alone.

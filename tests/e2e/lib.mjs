@@ -292,8 +292,9 @@ export async function createImage(name, entries, options = {}) {
 
 const imageBusy = new Set(['CREATING', 'UPDATING', 'DELETING']);
 
-// Follows the build log while waiting; onLine gets each new line.
-export async function imageBuilt(arn, version, onLine = () => {}, timeout = 600_000) {
+// Follows the build log while waiting; onLine gets each new line. Looking costs the host a
+// handshake each time: for a long build look less often.
+export async function imageBuilt(arn, version, onLine = () => {}, { timeout = 600_000, every = 300 } = {}) {
   const name = arn.split(':').pop();
   let offset = 0;
   let rest = '';
@@ -315,7 +316,7 @@ export async function imageBuilt(arn, version, onLine = () => {}, timeout = 600_
       const got = await vms.getMicrovmImage({ imageIdentifier: arn });
       return imageBusy.has(got.state) ? undefined : got;
     },
-    { timeout, every: 300 },
+    { timeout, every },
   );
   await drain();
   if (rest) onLine(rest);
