@@ -354,6 +354,7 @@ void app_stats(struct init *in, const struct req *r)
     reply_init(&rp, NULL);
     tlv_put_u64(&rp.w, GP_T_MEM_TOTAL, meminfo(text, "MemTotal"));
     tlv_put_u64(&rp.w, GP_T_MEM_AVAILABLE, meminfo(text, "MemAvailable"));
+    tlv_put_u64(&rp.w, GP_T_MEM_FREE, meminfo(text, "MemFree"));
     if (read_file(CGROUP_DIR "/pids.current", text, sizeof(text)) > 0)
         parse_u64(text, UINT32_MAX, &procs);
     tlv_put_u32(&rp.w, GP_T_PROCS, (uint32_t)procs);

@@ -88,10 +88,8 @@ static int set_fds(const struct plan *plan, struct fail *f)
 
 static void reset_signals(void)
 {
-    struct sigaction dfl = {.sa_handler = SIG_DFL};
-    for (int sig = 1; sig < NSIG; sig++)
-        sigaction(sig, &dfl, NULL);
     sigset_t none;
+    signal(SIGPIPE, SIG_DFL); /* the only one that is ignored; exec() sees to handlers */
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
 }

@@ -79,7 +79,8 @@ static void put_dev(struct out *o, const struct dev *d)
     CELLS(o, "reg", CELLS64(d->base), CELLS64(d->ops->len));
     if (d->spi != DEV_NO_SPI)
         CELLS(o, "interrupts", IRQ_SPI, d->spi, IRQ_EDGE);
-    if (d->ops->clock) {
+    if (d->ops->periphid) { /* it is ARM's own */
+        CELLS(o, "arm,primecell-periphid", d->ops->periphid);
         CELLS(o, "clocks", PHANDLE_CLK);
         text(o, "clock-names", "apb_pclk");
     }
@@ -169,7 +170,8 @@ static void put_fixed(struct out *o, const struct vm *vm)
 int fdt_write(struct vm *vm, const struct fdt_boot *boot, struct err *e)
 {
     struct out o = {.fdt = mem_at(&vm->mem, MEM_FDT, MEM_FDT_MAX)};
-    o.r = fdt_create(o.fdt, MEM_FDT_MAX);
+    /* To look for each name among those before takes longer than to write it again. */
+    o.r = fdt_create_with_flags(o.fdt, MEM_FDT_MAX, FDT_CREATE_FLAG_NO_NAME_DEDUP);
     if (o.r == 0)
         o.r = fdt_finish_reservemap(o.fdt);
     BEGIN(&o, "", "dormouse,microvm");

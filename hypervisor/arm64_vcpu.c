@@ -155,20 +155,26 @@ static void handle_exit(struct vcpu *v)
 static void run_until_kicked(struct vcpu *v)
 {
     for (;;) {
-        if (ioctl(v->fd, KVM_RUN, 0) == 0) {
+        bool loading = v->vm->loading; /* may be over when the guest is out again */
+        int r = ioctl(v->fd, KVM_RUN, 0) == 0 ? 0 : errno;
+        if (loading) {
+            pthread_mutex_lock(&v->vm->load_lock);
+            pthread_mutex_unlock(&v->vm->load_lock);
+        }
+        if (r == 0) {
             v->exits++;
             handle_exit(v);
             continue;
         }
-        if (errno == EINTR) {
+        if (r == EINTR) {
             if (v->run->immediate_exit)
                 return;
             continue;
         }
-        if (errno == EAGAIN)
+        if (r == EAGAIN || (r == EFAULT && loading))
             continue;
         vm_end(v->vm, CTL_EXIT_GUEST_FAULT, (int)v->index, "vCPU %u: KVM_RUN: %s", v->index,
-               strerror(errno));
+               strerror(r));
         /* Wait for the machine to be taken down. */
         return;
     }

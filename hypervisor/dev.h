@@ -41,7 +41,7 @@ struct dev_ops {
      * `compatible` may hold several strings: DEV_NODE("pl011", "arm,pl011\0arm,primecell"). */
     const char *node, *compatible;
     size_t compatible_len;
-    bool clock; /* ARM's own peripherals want one */
+    uint32_t periphid; /* of ARM's own, which want a clock, too: or drivers read it in bytes */
     /* Fills in a zeroed device, whose members of struct dev are set. When it fails it has
      * released what it held. */
     int (*make)(struct dev *d, struct dev_order *o, struct err *e);

@@ -43,7 +43,7 @@ const struct dev_ops dev_rtc_ops = {
     .len = MAP_DEV_LEN,
     .spi = SPI_RTC,
     DEV_NODE("pl031", "arm,pl031\0arm,primecell"),
-    .clock = true,
+    .periphid = 0x00041031,
     .read = rtc_read,
     .write = rtc_write,
 };

@@ -272,7 +272,7 @@ const struct dev_ops dev_uart_ops = {
     .len = MAP_DEV_LEN,
     .spi = SPI_UART,
     DEV_NODE("pl011", "arm,pl011\0arm,primecell"),
-    .clock = true,
+    .periphid = 0x00141011,
     .make = uart_make,
     .read = uart_read,
     .write = uart_write,

@@ -110,16 +110,22 @@ int machine_boot(struct vm *vm, const struct ctl_machine *m, struct machine_fds 
     if (m->vcpus != vm->nvcpus)
         return err_set(e, EINVAL, "%u vCPUs asked for, the VMM was started with %u", m->vcpus,
                        vm->nvcpus);
+    struct boot_rest rest;
     r = vm_map_anonymous(vm, m->mem_bytes, e);
     if (r == 0)
         r = machine_devs(vm, m, fds, hooks, e);
     if (r == 0)
-        r = boot_load(vm, fds->kernel, fds->initrd, m->cmdline, e);
+        r = boot_load(vm, fds->kernel, fds->initrd, m->cmdline, &rest, e);
     if (r == 0)
         r = vm_set_memslot(vm, e);
     if (r == 0)
         r = dev_vmgenid_set(vm->vmgenid, m->vmgenid, false, e);
+    if (r < 0)
+        return r;
+    vm_loading(vm, true);
+    r = vm_start(vm, m->start_paused != 0, e);
     if (r == 0)
-        r = vm_start(vm, m->start_paused != 0, e);
+        r = boot_finish(vm, &rest, e);
+    vm_loading(vm, false);
     return r;
 }

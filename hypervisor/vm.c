@@ -22,6 +22,7 @@
 #include "base/mem.h"
 #include "debug/debug.h"
 #include "kvm.h"
+#include "vm_memory.h"
 
 #define OVERLAYS_MAX 1024u
 #define GUARD        (64u << 10)
@@ -94,6 +95,7 @@ int vm_create(struct vm *vm, unsigned nvcpus, struct err *e)
     for (unsigned i = 0; i < nvcpus; i++)
         pthread_cond_init(&vm->vcpus[i].wake, NULL);
     pthread_cond_init(&vm->parked, NULL);
+    pthread_mutex_init(&vm->load_lock, NULL);
     vm->nready = nvcpus;
     int r = make(vm, nvcpus, e);
     close(vm->kvm_fd);
@@ -156,14 +158,17 @@ int vm_map_anonymous(struct vm *vm, uint64_t size, struct err *e)
                        "memory of %llu bytes; it takes 128 MiB to 32 GiB in whole "
                        "multiples of 2 MiB",
                        (unsigned long long)size);
-    void *p = mmap(NULL, size, PROT_READ | PROT_WRITE,
-                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (p == MAP_FAILED)
-        return err_sys(e, errno, "map %llu MiB of guest memory",
-                       (unsigned long long)(size >> 20));
-    vm->mem.host = p;
     vm->mem.size = size;
-    return 0;
+    return memory_map_anonymous(size, &vm->mem.host, e);
+}
+
+void vm_loading(struct vm *vm, bool loading)
+{
+    if (loading)
+        pthread_mutex_lock(&vm->load_lock);
+    vm->loading = loading;
+    if (!loading)
+        pthread_mutex_unlock(&vm->load_lock);
 }
 
 int vm_set_memslot(struct vm *vm, struct err *e)

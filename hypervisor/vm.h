@@ -92,7 +92,9 @@ struct vm {
 
     /* Shared with the vCPU threads, under `lock`. */
     pthread_mutex_t lock;
-    bool go;         /* vCPUs may run, … */
+    pthread_mutex_t load_lock; /* held while kernel and initrd are not all in place yet, … */
+    _Atomic bool loading;      /* … and whether they are */
+    bool go;                   /* vCPUs may run, … */
     unsigned nready; /* … the first so many: the others' registers are on their way */
     bool touching;   /* only the first one, and not the guest (vm_prepare.c) */
     unsigned nparked;
@@ -124,6 +126,9 @@ int vm_wait_threads(struct vm *vm, struct err *e);
 
 /* Anonymous memory for a cold boot. */
 int vm_map_anonymous(struct vm *vm, uint64_t size, struct err *e);
+/* Between the two, parts of memory are read-only or not there: a vCPU that finds out, or has
+ * anything else to tell, waits for the second call. */
+void vm_loading(struct vm *vm, bool loading);
 /* Hands vm->mem to KVM. */
 int vm_set_memslot(struct vm *vm, struct err *e);
 /* Maps the file's first `len` bytes (rounded up to pages) over guest memory, privately; fd -1:

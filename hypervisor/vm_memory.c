@@ -30,7 +30,8 @@ static int map_pieces(uint8_t *base, const struct piece *pieces, unsigned n, int
     for (unsigned i = 0; i < n; i++) {
         const struct piece *p = &pieces[i];
         if (p->len &&
-            mmap(base + p->at, p->len, PROT, FLAGS | how, p->fd, (off_t)p->off) == MAP_FAILED) {
+            mmap(base + p->at, p->len, PROT, FLAGS | how | (p->fd < 0 ? MAP_ANONYMOUS : 0),
+                 p->fd, (off_t)p->off) == MAP_FAILED) {
             int r = -errno;
             if (p->at)
                 munmap(base, p->at);
@@ -52,7 +53,13 @@ static int map_all(uint8_t *place, uint64_t size, const struct piece *pieces, un
         r = room == MAP_FAILED ? -errno : map_pieces(base, pieces, n, MAP_FIXED);
     }
     *ret = base;
-    return r < 0 ? err_sys(e, -r, "map the image") : 0;
+    return r < 0 ? err_sys(e, -r, "map guest memory") : 0;
+}
+
+int memory_map_anonymous(uint64_t size, uint8_t **ret, struct err *e)
+{
+    const struct piece all = {0, size, -1, 0};
+    return map_all(NULL, size, &all, 1, ret, e);
 }
 
 /* Pages of the layer's place that the image stores itself. */

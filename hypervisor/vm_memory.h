@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Guest memory out of an image file and the layer below it. */
+/* Mapping guest memory: out of an image file and the layer below it, or empty. */
 #ifndef DORMOUSE_VM_MEMORY_H
 #define DORMOUSE_VM_MEMORY_H
 
@@ -12,5 +12,7 @@
  * if nothing is in the way. */
 int memory_map(const struct snap_file *image, int image_fd, int layer_fd, uint8_t *place,
                uint8_t **ret, struct err *e);
+/* Empty memory, at a multiple of 2 MiB. */
+int memory_map_anonymous(uint64_t size, uint8_t **ret, struct err *e);
 
 #endif

@@ -57,7 +57,7 @@ enum gp_type {
     GP_THAW,       /* the snapshot is taken and this same machine goes on; optional REALTIME_NS:
                       the clock stood still meanwhile, or RESTORED came late */
     GP_STOP,       /* SIGNAL, TIMEOUT_MS: stop the app, then power off */
-    GP_STATS,      /* Reply: MEM_TOTAL, MEM_AVAILABLE, PROCS, UPTIME_NS */
+    GP_STATS,      /* Reply: MEM_TOTAL, MEM_AVAILABLE, MEM_FREE, PROCS, UPTIME_NS */
     GP_BUILD_STEP, /* builder mode: OP + its fields (below). Output goes to the log stream.
                       Reply: ERRNO, EXIT_STATUS, TEXT */
     GP_BUILD_END,  /* unmount the root cleanly. Reply ERRNO, TEXT */
@@ -147,6 +147,7 @@ enum gp_tag {
     GP_T_STREAM,   /* HELLO: u32 port of this stream */
     GP_T_DROP_IDS, /* FREEZE: u32 bool: image snapshot, forget machine-id etc. */
     GP_T_CUT,      /* RESTORED: u32 bool: connections with the host end, too (a rollback) */
+    GP_T_MEM_FREE, /* u64 */
 };
 
 enum gp_hook_outcome {

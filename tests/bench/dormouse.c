@@ -45,6 +45,26 @@ static bool receive(struct inst *in)
     return poll(&p, 1, LIMIT_MS) == 1 && msg_recv(in->ctl, &msg, NULL) == 0;
 }
 
+int dormouse_spawn(int ctl)
+{
+    pid_t pid = -1;
+    int pidfd;
+    struct err e = ERR_INIT;
+    if (spawn_vmm(&host, VMM_UID, 1, ctl, -1, cgroup, &pid, &pidfd, &e) < 0) {
+        complain("dormouse-vmm does not start: %s", e.msg);
+        return -1;
+    }
+    close(pidfd);
+    return pid;
+}
+
+void dormouse_rest(void)
+{
+    spawn_renew(&host);
+    if (host.born == 0)
+        usleep(20000);
+}
+
 static bool embryo(struct inst *in, const struct spec *s)
 {
     int pair[2];
@@ -264,9 +284,7 @@ static bool stop(struct inst *in)
     if (!ok)
         spawn_kill(in->pidfd);
     ok = reap(in) && ok;
-    spawn_renew(&host);
-    if (host.born == 0)
-        usleep(20000);
+    dormouse_rest();
     return ok;
 }
 

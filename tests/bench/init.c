@@ -92,13 +92,14 @@ static bool request(struct guest *m)
 
 static bool boot_once(const struct paths *p, const struct disk *d, bool keep)
 {
+    dormouse_rest();
     uint64_t begin = now_ns();
     if (!guest_boot(&g, &p->s, d, 1))
         return false;
     uint64_t hello = now_ns();
     if (keep && guest_ask(&g, GP_STATS, NULL))
         rec("guest-memory", "{\"state\":\"booted\"}", "bytes", "B", WHO,
-            (double)(g.answer.mem_total - g.answer.mem_available));
+            (double)(g.answer.mem_total - g.answer.mem_free));
     uint64_t asked = now_ns();
     if (!start_app(&g))
         return false;
@@ -132,6 +133,7 @@ static void note(const char *workload, const char *path, const struct ctl_saved 
 static bool session_once(const struct paths *p, const struct disk *d, bool keep)
 {
     struct ctl_saved saved;
+    dormouse_rest();
     uint64_t begin = now_ns();
     if (!guest_restore(&g, &p->s, d, 1, p->image, NULL))
         return false;
@@ -184,6 +186,7 @@ static bool first_answer(const struct paths *p, const struct disk *d, bool prefe
         s.prepare_image = p->image;
         s.prepare_workset = p->workset;
     }
+    dormouse_rest();
     if (!guest_embryo(&g, &s))
         return false;
     usleep(1500); /* it has waited in the pool for long */
@@ -208,10 +211,11 @@ static bool record_workset(const struct paths *p, const struct disk *d)
     return guest_kill(&g) && ok;
 }
 
-void bench_init(const char *vmm, const char *kernel, const char *initrd, const char *root,
-                const char *dir, unsigned runs)
+void bench_init(const char *kernel, const char *initrd, const char *root, const char *dir,
+                unsigned runs)
 {
-    struct paths p = {.s = {.vmm = vmm, .kernel = kernel, .initrd = initrd}, .root = root};
+    struct paths p = {.s = {.spawn = dormouse_spawn, .kernel = kernel, .initrd = initrd},
+                      .root = root};
     struct disk d = {.path = p.disk, .serial = "root"};
     struct ctl_saved saved;
     snprintf(p.disk, sizeof p.disk, "%s/init.disk", dir);

@@ -24,9 +24,13 @@ extern unsigned complaints;
 
 #define MS(ns) ((double)(ns) / 1e6)
 
+/* A VMM out of the nursery, with this control socket; -1 on failure. After some of them the
+ * nursery is replaced: dormouse_rest() is for that, between two measurements. dormouse.c. */
+int dormouse_spawn(int ctl);
+void dormouse_rest(void);
 /* dormouse-init and an application in it: init.c. */
-void bench_init(const char *vmm, const char *kernel, const char *initrd, const char *root,
-                const char *dir, unsigned runs);
+void bench_init(const char *kernel, const char *initrd, const char *root, const char *dir,
+                unsigned runs);
 /* From the restored guest's first instruction to the application's: thaw.c. `traced`: only what
  * tools/restore-trace.sh looks at. */
 void bench_thaw(const char *vmm, const char *kernel, const char *initrd, const char *root,

@@ -7,7 +7,7 @@ set -eu
 root=$(mktemp -d)
 trap 'rm -rf "$root"' EXIT
 
-mkdir -p "$root/bin" "$root/etc" "$root/tmp" "$root/lib" "$root/opt"
+for dir in bin dev etc lib opt proc run sys tmp; do mkdir "$root/$dir"; done
 chmod 1777 "$root/tmp"
 [ $# -eq 2 ] || cp -r "$3/bin" "$3/lib" "$root/"
 install -m 755 "$1" "$root/bin/payload"

@@ -28,21 +28,21 @@
 
 /* ---- the VMM ---- */
 
-static bool spawn(struct guest *g, const char *path)
+static bool spawn(struct guest *g, const struct setup *s)
 {
     int pair[2], kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
     memset(g, 0, sizeof *g);
     g->ctl = g->log = g->console = -1;
     if (kvm < 0 || msg_pair(pair, NULL) < 0)
         return false;
-    g->pid = fork();
+    g->pid = s->spawn ? s->spawn(pair[1]) : fork();
     if (g->pid == 0) {
         int sock = fcntl(pair[1], F_DUPFD, 10), dev = fcntl(kvm, F_DUPFD, 10);
         dup2(sock, 3);
         dup2(dev, 4);
         close(sock);
         close(dev);
-        execl(path, "dormouse-vmm", "--vcpus", "1", (char *)NULL);
+        execl(s->vmm, "dormouse-vmm", "--vcpus", "1", (char *)NULL);
         _exit(127);
     }
     close(kvm);
@@ -113,7 +113,7 @@ int guest_order(struct guest *g, uint32_t type, const void *body, size_t len, in
 
 static bool begin(struct guest *g, const struct setup *s)
 {
-    if (spawn(g, s->vmm) && wait_fd(g->sock) && vmm_message(g) && g->msg.type == CTL_READY)
+    if (spawn(g, s) && wait_fd(g->sock) && vmm_message(g) && g->msg.type == CTL_READY)
         return true;
     printf("# dormouse-vmm did not start\n");
     return false;
@@ -375,6 +375,9 @@ static void parse(struct answer *a, const uint8_t *body, size_t len)
             break;
         case GP_T_MEM_AVAILABLE:
             tlv_get_u64(d, n, &a->mem_available);
+            break;
+        case GP_T_MEM_FREE:
+            tlv_get_u64(d, n, &a->mem_free);
             break;
         case GP_T_SIZE:
             tlv_get_u64(d, n, &a->size);

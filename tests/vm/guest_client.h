@@ -17,7 +17,7 @@
 
 struct answer {
     uint32_t num, status, outcome, exit_status, signal, oom, eof, procs;
-    uint64_t mem_total, mem_available, size;
+    uint64_t mem_total, mem_available, mem_free, size;
     bool has_exit, has_signal;
     char text[512];
     size_t data_len;
@@ -49,6 +49,8 @@ struct disk {
 
 struct setup {
     const char *vmm, *kernel, *initrd;
+    /* Starts a VMM with this control socket in another way than by executing `vmm`; or NULL. */
+    pid_t (*spawn)(int ctl);
     int tap; /* 0: a machine without network */
     /* Files of an image and its working set: given to the VMM before it is restored; NULL: no.
      */
