@@ -18,7 +18,7 @@
 /* Freed pages are zeroed, so that they cost nothing in a snapshot. */
 #define CMDLINE                                                                       \
     "console=ttyAMA0 quiet panic=-1 init_on_free=1 swiotlb=noforce coherent_pool=4K " \
-    "slab_max_order=1"
+    "slab_max_order=1 fw_devlink=off rcupdate.rcu_expedited=1"
 #define BOOT_LIMIT_MS   300000  /* hosts that emulate the processor are slow, too */
 #define STEP_LIMIT_MS   3600000 /* one instruction of the Dockerfile */
 #define START_LIMIT_MS  300000

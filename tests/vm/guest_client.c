@@ -23,8 +23,9 @@
 
 #define LIMIT_MS 120000
 #define MEM      (256ull << 20)
-#define CMDLINE \
-    "console=ttyAMA0 quiet panic=-1 swiotlb=noforce coherent_pool=4K slab_max_order=1"
+#define CMDLINE                                                                         \
+    "console=ttyAMA0 quiet panic=-1 swiotlb=noforce coherent_pool=4K slab_max_order=1 " \
+    "fw_devlink=off rcupdate.rcu_expedited=1"
 
 /* ---- the VMM ---- */
 
