@@ -251,7 +251,7 @@ $(B)/obj/musl/guest/%.o: private CFLAGS_musl += -fomit-frame-pointer -fno-move-l
 $(B)/link/dormouse-init: $(call objects,musl,$(INIT_SRC))
 	$(call say,LINK,dormouse-init)
 	@mkdir -p $(@D)
-	$(Q)$(CC_musl) -static $(LINK) -o $@ $^
+	$(Q)$(CC_musl) -static $(LINK) -Wl,--build-id=none -o $@ $^
 $(B)/link/dormoused: $(call objects,glibc,$(API_SRC) api/dormoused.c)
 	$(call say,LINK,dormoused)
 	@mkdir -p $(@D)
