@@ -25,13 +25,13 @@ CROSS := $(if $(filter aarch64,$(shell uname -m)),,aarch64-linux-gnu-)
 
 BASE := buf crc32c err fd filter linelog log msg
 
-SNAPSHOT := devstate io kerneltext memscan overlay overmerge snapcheck snapdelta snapfile snaplayer snapstate \
-	snapwrite workset
+SNAPSHOT := devstate io kerneltext memscan overlay overmerge snapbase snapcheck snapdelta snapfile \
+	snaplayer snapmem snapstate snapwrite workset
 
 VMM :=  \
 	arm64_boot arm64_fdt arm64_gic arm64_regs arm64_vcpu ctl_server dev dev_rtc \
 	dev_uart dev_vmgenid hand jail kvm machine main nursery seccomp virtio_balloon \
-	virtio_blk virtio_dev virtio_mmio virtio_net virtio_rng virtio_vsock virtq vm vm_memory vm_prepare vm_restore \
+	virtio_blk virtio_dev virtio_mmio virtio_net virtio_rng virtio_vsock virtq vm vm_prepare vm_restore \
 	vm_save vsock_conn vsock_state
 # Only in the debug twin.
 VMM_DEBUG := cpuregs debug gdb gdb_commands gdb_packet guestmem pagewalk stops trace verbs
@@ -83,7 +83,7 @@ API_LIBS := -lmbedtls -lmbedx509 -lmbedcrypto -lsqlite3 -ljansson -lllhttp -lz -
 # What the unit tests and fuzz targets may use, besides the api and snapshot folders: the parts
 # of VMM and init that know neither KVM nor PID 1.
 TESTED_VMM := virtq virtio_mmio virtio_dev virtio_blk virtio_net virtio_vsock vsock_conn \
-	vsock_state virtio_rng virtio_balloon dev debug/gdb_packet debug/pagewalk vm_memory
+	vsock_state virtio_rng virtio_balloon dev debug/gdb_packet debug/pagewalk
 TESTED_GUEST := inflate zip glob users text util req upstream_text
 
 # tests/unit/test_NAME.c; the guest's own parsers, and those of the command line tool, are groups

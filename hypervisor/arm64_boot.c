@@ -13,11 +13,11 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 
+#include "../snapshot/snapmem.h"
 #include "arm64_vcpu.h"
 #include "base/fd.h"
 #include "base/num.h"
 #include "vm.h"
-#include "vm_memory.h"
 
 #define IMAGE_HEAD   64u
 #define IMAGE_MAGIC  0x644d5241u /* "ARM\x64" at 56 */

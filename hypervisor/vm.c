@@ -16,13 +16,13 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "../snapshot/snapmem.h"
 #include "arm64_gic.h"
 #include "arm64_vcpu.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "debug/debug.h"
 #include "kvm.h"
-#include "vm_memory.h"
 
 #define OVERLAYS_MAX 1024u
 #define GUARD        (64u << 10)

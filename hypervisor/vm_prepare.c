@@ -13,18 +13,15 @@
 #include "vm_prepare.h"
 
 #include <errno.h>
-#include <linux/mman.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 
-#include "../snapshot/memscan.h"
+#include "../snapshot/snapmem.h"
 #include "../snapshot/workset.h"
 #include "arm64_vcpu.h"
 #include "base/fd.h"
 #include "base/mem.h"
-#include "vm_memory.h"
 
 #define TOUCH_AT   0x100000u /* in the system area, behind the device tree */
 #define TOUCH_LIST 64u       /* behind the instructions */
@@ -48,52 +45,6 @@ static const uint32_t touch[] = {
     0x17ffffff, /*    b 4b                   */
 };
 _Static_assert(sizeof touch <= TOUCH_LIST, "the instructions fit before the list");
-
-static int read_workset(int fd, const struct snap_info *image, uint8_t **space,
-                        struct workset *ret, struct err *e)
-{
-    struct stat st;
-    if (fstat(fd, &st) < 0)
-        return err_sys(e, errno, "look at the working set");
-    if (st.st_size < (off_t)WORKSET_HEAD || st.st_size > (off_t)WORKSET_BYTES)
-        return err_set(e, EBADMSG, "this is not a working set");
-    *space = malloc((size_t)st.st_size);
-    if (!*space)
-        return err_sys(e, ENOMEM, "read the working set");
-    int r = fd_pread_full(fd, *space, (size_t)st.st_size, 0);
-    if (r < 0)
-        return err_sys(e, -r, "read the working set");
-    return workset_parse(*space, (size_t)st.st_size, image, ret, e);
-}
-
-/* Errors do not matter: what is not made present now is when it is touched. */
-static void populate(struct vm *vm, const struct workset *w, bool read)
-{
-    for (uint32_t i = 0; i < w->nruns;) {
-        struct workset_run r = workset_run_at(w, i);
-        uint64_t end = (uint64_t)r.page + r.count;
-        bool written = r.flags & WORKSET_WRITTEN;
-        for (i++; i < w->nruns; i++) {
-            struct workset_run next = workset_run_at(w, i);
-            if (next.page != end || (next.flags ^ r.flags) & WORKSET_WRITTEN)
-                break;
-            end += next.count;
-        }
-        if (written || read)
-            madvise(vm->mem.host + (uint64_t)r.page * SNAP_PAGE, (end - r.page) * SNAP_PAGE,
-                    written ? MADV_POPULATE_WRITE : MADV_POPULATE_READ);
-    }
-}
-
-int memory_prefetch(struct vm *vm, const struct snap_info *image, int fd, struct err *e)
-{
-    AUTO_FREE uint8_t *space = NULL;
-    struct workset w;
-    int r = read_workset(fd, image, &space, &w, e);
-    if (r == 0)
-        populate(vm, &w, true);
-    return r;
-}
 
 static void write_list(struct vm *vm, const struct workset *w)
 {
@@ -219,10 +170,10 @@ static int prepare(struct vm *vm, const struct ctl_machine *m, struct machine_fd
         finish(vm);
         return 0;
     }
-    r = read_workset(fds->workset, &p->image.info, &space, &w, e);
+    r = workset_read(fds->workset, &p->image.info, &space, &w, e);
     if (r < 0)
         return r;
-    populate(vm, &w, false);
+    workset_populate(&w, vm->mem.host, false);
     vm->on_kick = on_kick;
     vm->kick_ctx = vm;
     return start_touching(vm, &w, e);
@@ -246,22 +197,7 @@ int machine_prepare(struct vm *vm, const struct ctl_machine *m, struct machine_f
 
 int machine_workset(struct vm *vm, int fd, struct err *e)
 {
-    struct snap_info info;
-    AUTO_FREE uint64_t *present = snap_bitmap_new(vm->mem.size);
-    AUTO_FREE uint64_t *written = snap_bitmap_new(vm->mem.size);
-    AUTO_FREE uint8_t *out = malloc(WORKSET_BYTES);
     if (vm->image_fd < 0 || vm->pagemap_fd < 0)
         return err_set(e, EINVAL, "only a machine restored from an image has a working set");
-    if (!present || !written || !out)
-        return err_sys(e, ENOMEM, "list the pages that were touched");
-    int r = snap_read_info(vm->image_fd, &info, e);
-    if (r == 0)
-        r = memscan_present(vm->pagemap_fd, vm->mem.host, vm->mem.size, present, e);
-    if (r == 0)
-        r = memscan_anonymous(vm->pagemap_fd, vm->mem.host, vm->mem.size, written, e);
-    if (r < 0)
-        return r;
-    size_t len = workset_build(&info, present, written, vm->mem.host, out);
-    r = fd_pwrite_full(fd, out, len, 0);
-    return r < 0 ? err_sys(e, -r, "write the working set") : 0;
+    return workset_write(fd, vm->image_fd, vm->pagemap_fd, vm->mem.host, vm->mem.size, e);
 }

@@ -19,9 +19,6 @@ int machine_prepare(struct vm *vm, const struct ctl_machine *m, struct machine_f
 /* For an embryo that waits: KVM lays in pages for its tables at a vCPU's first fault, so the
  * first vCPU has one now. */
 int machine_first_fault(struct vm *vm, struct err *e);
-/* For a restore without a preparation: makes the pages of the working set present, the ones
- * that will be written as copies. */
-int memory_prefetch(struct vm *vm, const struct snap_info *image, int fd, struct err *e);
 /* Which pages a restored machine has touched, to an empty file. */
 int machine_workset(struct vm *vm, int fd, struct err *e);
 

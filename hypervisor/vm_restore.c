@@ -9,17 +9,16 @@
  */
 #include <errno.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #include "../snapshot/devstate.h"
 #include "../snapshot/snapfile.h"
+#include "../snapshot/snapmem.h"
 #include "../snapshot/snapstate.h"
+#include "../snapshot/workset.h"
 #include "arm64_gic.h"
 #include "base/fd.h"
 #include "base/mem.h"
 #include "machine.h"
-#include "vm_memory.h"
 #include "vm_prepare.h"
 
 /* Shorter runs are read, longer ones mapped: a mapping costs a system call and a piece of
@@ -83,7 +82,7 @@ static int map_image(struct vm *vm, const struct snap_file *image,
         return r;
     vm->mem.size = image->info.mem_bytes;
     vm->mem.image = true;
-    return fds->workset < 0 ? 0 : memory_prefetch(vm, &image->info, fds->workset, e);
+    return fds->workset < 0 ? 0 : workset_prefetch(fds->workset, &image->info, vm->mem.host, e);
 }
 
 /* The image, or what CTL_PREPARE left of it. */
@@ -97,26 +96,10 @@ static int open_image(struct vm *vm, const struct machine_fds *fds, struct snap_
     return 0;
 }
 
-/* Runs that follow each other without a gap, in memory and in the file, go as one. */
-static struct snap_run joined(const struct snap_file *f, size_t *i)
-{
-    struct snap_run run = snap_run_at(f->index, (*i)++);
-    while (*i < f->nruns) {
-        struct snap_run next = snap_run_at(f->index, *i);
-        bool zero = run.flags & SNAP_RUN_ZERO;
-        if (next.page != run.page + run.count || next.flags != run.flags ||
-            (!zero && next.off != run.off + (uint64_t)run.count * SNAP_PAGE))
-            break;
-        run.count += next.count;
-        ++*i;
-    }
-    return run;
-}
-
 static int apply_session(struct vm *vm, const struct snap_file *f, int fd, struct err *e)
 {
     for (size_t i = 0; i < f->nruns;) {
-        struct snap_run run = joined(f, &i);
+        struct snap_run run = snap_run_joined(f, &i);
         uint64_t off = (uint64_t)run.page * SNAP_PAGE, len = (uint64_t)run.count * SNAP_PAGE;
         uint8_t *p = mem_at(&vm->mem, MEM_BASE + off, len);
         bool zero = run.flags & SNAP_RUN_ZERO;
@@ -132,13 +115,7 @@ static int apply_session(struct vm *vm, const struct snap_file *f, int fd, struc
         if (r < 0)
             return r;
     }
-    struct snap_delta d = {.next = 0};
-    size_t pos = 0;
-    int r;
-    while ((r = snap_next_delta(f->deltas, f->deltas_len, &pos, vm->mem.size / SNAP_PAGE, &d,
-                                e)) > 0)
-        snap_delta_apply(&d, vm->mem.host + (uint64_t)d.page * SNAP_PAGE);
-    return r;
+    return snap_deltas_apply(f, vm->mem.host, vm->mem.size, e);
 }
 
 /* The devices in the snapshot must be the devices of the machine. */

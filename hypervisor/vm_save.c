@@ -4,19 +4,16 @@
  * always against the image layer: pages of an older session count as changed.
  */
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/random.h>
 
 #include "../snapshot/devstate.h"
 #include "../snapshot/memscan.h"
-#include "../snapshot/snapfile.h"
+#include "../snapshot/snapbase.h"
 #include "../snapshot/snapstate.h"
 #include "arm64_gic.h"
 #include "base/mem.h"
 #include "machine.h"
-#include "vm_memory.h"
 
 static void add_dev_list(struct vm *vm, struct dstate_writer *w)
 {
@@ -64,66 +61,9 @@ static int save_state(struct vm *vm, struct dstate_writer *w, struct err *e)
     return r;
 }
 
-/* What saving needs of the image: which pages it stores, and their content. */
-struct base {
-    struct snap_file file;
-    uint64_t *stored;
-    uint8_t *map;
-    uint64_t len;
-};
-
-static void close_base(struct base *b)
-{
-    snap_free(&b->file);
-    free(b->stored);
-    if (b->map)
-        munmap(b->map, b->len);
-}
-
-static int open_base(struct vm *vm, struct base *b, struct err *e)
-{
-    int r = snap_open(&b->file, vm->image_fd, NULL, e);
-    if (r < 0)
-        return err_wrap(e, "image");
-    if (memcmp(b->file.info.id, vm->image_id, SNAP_ID) != 0)
-        return err_set(e, ESTALE, "the image file was replaced under the machine");
-    b->stored = snap_bitmap_new(vm->mem.size);
-    if (!b->stored)
-        return err_sys(e, ENOMEM, "compare with the image");
-    snap_mark_stored(&b->file, b->stored);
-    b->len = vm->mem.size;
-    return memory_map(&b->file, vm->image_fd, vm->layer_fd, vm->place, &b->map, e);
-}
-
-/* The layer that the new image is saved over. */
-struct lower {
-    struct layer_info info;
-    uint8_t *map;
-};
-
-static int open_lower(struct vm *vm, int fd, struct lower *l, struct err *e)
-{
-    int r = layer_read(fd, &l->info, e);
-    if (r < 0)
-        return r;
-    if (!snap_layer_ok(&l->info.is, vm->mem.size))
-        return err_set(e, EINVAL, "the memory layer lies outside the machine's memory");
-    void *p = mmap(NULL, l->info.is.len, PROT_READ, MAP_SHARED, fd, (off_t)LAYER_DATA);
-    if (p == MAP_FAILED)
-        return err_sys(e, errno, "map the memory layer");
-    l->map = p;
-    return 0;
-}
-
-static void mark_layer(uint64_t *bitmap, const struct snap_layer *l)
-{
-    for (uint64_t p = l->off / SNAP_PAGE; p < (l->off + l->len) / SNAP_PAGE; p++)
-        bitmap[p / 64] |= 1ull << (p % 64);
-}
-
 /* Pages that may have to be stored: written ones, those mapped from other files than the
  * image, and for a whole snapshot of a restored machine those of the image. */
-static int find_candidates(struct vm *vm, const struct base *base, bool full,
+static int find_candidates(struct vm *vm, const struct snap_base *base, bool full,
                            uint64_t *candidates, struct err *e)
 {
     int r = memscan_anonymous(vm->pagemap_fd, vm->mem.host, vm->mem.size, candidates, e);
@@ -131,13 +71,10 @@ static int find_candidates(struct vm *vm, const struct base *base, bool full,
         return r;
     for (unsigned i = 0; i < vm->mem.noverlays; i++) {
         const struct mem_overlay *o = &vm->mem.overlays[i];
-        for (uint64_t p = o->off / SNAP_PAGE; p < (o->off + o->len) / SNAP_PAGE; p++)
-            candidates[p / 64] |= 1ull << (p % 64);
+        snap_mark(candidates, o->off, o->len);
     }
-    if (full && base->stored) {
-        for (uint64_t i = 0; i < vm->mem.size / SNAP_PAGE / 64; i++)
-            candidates[i] |= base->stored[i];
-    }
+    if (full)
+        snap_base_mark(base, candidates);
     return 0;
 }
 
@@ -170,8 +107,8 @@ int machine_save(struct vm *vm, int fd, bool full, int layer_fd, struct ctl_save
                  struct err *e)
 {
     struct dstate_writer w = {.b = BUF_INIT};
-    struct base base = {.file = SNAP_FILE_INIT};
-    struct lower lower = {.map = NULL};
+    struct snap_base base = {.file = SNAP_FILE_INIT};
+    struct snap_lower lower = {.map = NULL};
     struct snap_info info = {.flags = full ? SNAP_FULL : 0};
     struct snap_result result = {0};
     AUTO_FREE uint64_t *candidates = NULL;
@@ -193,14 +130,14 @@ int machine_save(struct vm *vm, int fd, bool full, int layer_fd, struct ctl_save
     if (!candidates)
         r = err_sys(e, ENOMEM, "list the pages to save");
     if (r == 0 && vm->image_fd >= 0)
-        r = open_base(vm, &base, e);
+        r = snap_base_open(&base, vm->image_fd, vm->layer_fd, vm->image_id, vm->mem.size, e);
     if (r == 0 && layer_fd >= 0)
-        r = full ? open_lower(vm, layer_fd, &lower, e)
+        r = full ? snap_lower_open(&lower, layer_fd, vm->mem.size, e)
                  : err_set(e, EINVAL, "a difference is not saved over a memory layer");
     if (r == 0 && lower.map) {
         info.flags |= SNAP_LAYERED;
         info.layer = lower.info.is;
-        mark_layer(candidates, &info.layer);
+        snap_mark(candidates, info.layer.off, info.layer.len);
     }
     if (r == 0)
         r = save_state(vm, &w, e);
@@ -224,9 +161,8 @@ int machine_save(struct vm *vm, int fd, bool full, int layer_fd, struct ctl_save
                                   .pause_ns = vm_now_ns() - vm->paused_at_ns};
         memcpy(ret->id, info.id, SNAP_ID);
     }
-    close_base(&base);
-    if (lower.map)
-        munmap(lower.map, lower.info.is.len);
+    snap_base_close(&base);
+    snap_lower_close(&lower);
     buf_free(&w.b);
     return r;
 }

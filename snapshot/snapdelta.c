@@ -41,3 +41,15 @@ void snap_delta_apply(const struct snap_delta *d, uint8_t *page)
         }
     }
 }
+
+int snap_deltas_apply(const struct snap_file *f, uint8_t *mem, uint64_t mem_bytes,
+                      struct err *e)
+{
+    struct snap_delta d = {.next = 0};
+    size_t pos = 0;
+    int r;
+    while ((r = snap_next_delta(f->deltas, f->deltas_len, &pos, mem_bytes / SNAP_PAGE, &d, e)) >
+           0)
+        snap_delta_apply(&d, mem + (uint64_t)d.page * SNAP_PAGE);
+    return r;
+}

@@ -369,3 +369,18 @@ void snap_mark_stored(const struct snap_file *f, uint64_t *bitmap)
             bitmap[p / 64] |= 1ull << (p % 64);
     }
 }
+
+struct snap_run snap_run_joined(const struct snap_file *f, size_t *i)
+{
+    struct snap_run run = snap_run_at(f->index, (*i)++);
+    while (*i < f->nruns) {
+        struct snap_run next = snap_run_at(f->index, *i);
+        bool zero = run.flags & SNAP_RUN_ZERO;
+        if (next.page != run.page + run.count || next.flags != run.flags ||
+            (!zero && next.off != run.off + (uint64_t)run.count * SNAP_PAGE))
+            break;
+        run.count += next.count;
+        ++*i;
+    }
+    return run;
+}

@@ -92,6 +92,9 @@ const struct snap_section *snap_section(const struct snap_info *info, uint32_t t
 int snap_check_index(const struct snap_info *info, const void *bytes, size_t len,
                      struct err *e);
 struct snap_run snap_run_at(const void *index, size_t i);
+struct snap_file;
+/* Runs from *i on that follow each other without a gap, in memory and in the file, as one. */
+struct snap_run snap_run_joined(const struct snap_file *f, size_t *i);
 /* The first run that ends behind `page`, or nruns. */
 size_t snap_find_run(const void *index, size_t nruns, uint64_t page);
 
@@ -112,6 +115,9 @@ struct snap_delta {
 int snap_next_delta(const void *data, size_t len, size_t *pos, uint64_t pages,
                     struct snap_delta *d, struct err *e);
 void snap_delta_apply(const struct snap_delta *d, uint8_t *page);
+/* All of a file to the memory that it was checked for. */
+int snap_deltas_apply(const struct snap_file *f, uint8_t *mem, uint64_t mem_bytes,
+                      struct err *e);
 
 /* A file whose header, device state, index and deltas have been checked. */
 struct snap_file {

@@ -3,10 +3,17 @@
 #include "workset.h"
 
 #include <errno.h>
+#include <linux/mman.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
 
 #include "../hypervisor/base/crc32c.h"
+#include "../hypervisor/base/fd.h"
+#include "../hypervisor/base/mem.h"
 #include "../hypervisor/base/num.h"
+#include "memscan.h"
 
 #define MAGIC     "DORMWSET"
 #define INSN_RET  0xd65f03c0u
@@ -129,4 +136,70 @@ size_t workset_build(const struct snap_info *image, const uint64_t *present,
     put_le32(ret + AT_WRITTEN, b.written);
     put_le32(ret + AT_CRC, checksum(ret, len));
     return len;
+}
+
+int workset_read(int fd, const struct snap_info *image, uint8_t **space, struct workset *ret,
+                 struct err *e)
+{
+    struct stat st;
+    if (fstat(fd, &st) < 0)
+        return err_sys(e, errno, "look at the working set");
+    if (st.st_size < (off_t)WORKSET_HEAD || st.st_size > (off_t)WORKSET_BYTES)
+        return err_set(e, EBADMSG, "this is not a working set");
+    *space = malloc((size_t)st.st_size);
+    if (!*space)
+        return err_sys(e, ENOMEM, "read the working set");
+    int r = fd_pread_full(fd, *space, (size_t)st.st_size, 0);
+    if (r < 0)
+        return err_sys(e, -r, "read the working set");
+    return workset_parse(*space, (size_t)st.st_size, image, ret, e);
+}
+
+/* Errors do not matter: what is not made present now is when it is touched. */
+void workset_populate(const struct workset *w, uint8_t *mem, bool read)
+{
+    for (uint32_t i = 0; i < w->nruns;) {
+        struct workset_run r = workset_run_at(w, i);
+        uint64_t end = (uint64_t)r.page + r.count;
+        bool written = r.flags & WORKSET_WRITTEN;
+        for (i++; i < w->nruns; i++) {
+            struct workset_run next = workset_run_at(w, i);
+            if (next.page != end || (next.flags ^ r.flags) & WORKSET_WRITTEN)
+                break;
+            end += next.count;
+        }
+        if (written || read)
+            madvise(mem + (uint64_t)r.page * SNAP_PAGE, (end - r.page) * SNAP_PAGE,
+                    written ? MADV_POPULATE_WRITE : MADV_POPULATE_READ);
+    }
+}
+
+int workset_prefetch(int fd, const struct snap_info *image, uint8_t *mem, struct err *e)
+{
+    AUTO_FREE uint8_t *space = NULL;
+    struct workset w;
+    int r = workset_read(fd, image, &space, &w, e);
+    if (r == 0)
+        workset_populate(&w, mem, true);
+    return r;
+}
+
+int workset_write(int fd, int image_fd, int pagemap_fd, const uint8_t *mem, uint64_t size,
+                  struct err *e)
+{
+    struct snap_info info;
+    AUTO_FREE uint64_t *present = snap_bitmap_new(size);
+    AUTO_FREE uint64_t *written = snap_bitmap_new(size);
+    AUTO_FREE uint8_t *out = malloc(WORKSET_BYTES);
+    if (!present || !written || !out)
+        return err_sys(e, ENOMEM, "list the pages that were touched");
+    int r = snap_read_info(image_fd, &info, e);
+    if (r == 0)
+        r = memscan_present(pagemap_fd, mem, size, present, e);
+    if (r == 0)
+        r = memscan_anonymous(pagemap_fd, mem, size, written, e);
+    if (r < 0)
+        return r;
+    r = fd_pwrite_full(fd, out, workset_build(&info, present, written, mem, out), 0);
+    return r < 0 ? err_sys(e, -r, "write the working set") : 0;
 }

@@ -37,4 +37,16 @@ struct workset_run workset_run_at(const struct workset *w, uint32_t i);
 size_t workset_build(const struct snap_info *image, const uint64_t *present,
                      const uint64_t *written, const uint8_t *mem, uint8_t *ret);
 
+/* The file's content into *space, which the caller frees, whatever comes of it. */
+int workset_read(int fd, const struct snap_info *image, uint8_t **space, struct workset *ret,
+                 struct err *e);
+/* Makes pages of the memory at `mem` present: those that will be written as copies, with `read`
+ * the others, too. */
+void workset_populate(const struct workset *w, uint8_t *mem, bool read);
+/* Both at once. */
+int workset_prefetch(int fd, const struct snap_info *image, uint8_t *mem, struct err *e);
+/* Which pages a machine restored from the image has touched, to an empty file. */
+int workset_write(int fd, int image_fd, int pagemap_fd, const uint8_t *mem, uint64_t size,
+                  struct err *e);
+
 #endif

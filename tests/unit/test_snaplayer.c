@@ -9,7 +9,7 @@
 
 #include "../../hypervisor/base/crc32c.h"
 #include "../../hypervisor/base/mem.h"
-#include "../../hypervisor/vm_memory.h"
+#include "../../snapshot/snapmem.h"
 #include "../../snapshot/snapfile_layout.h"
 #include "../tap.h"
 #include "snap_sample.h"

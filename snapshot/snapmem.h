@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Mapping guest memory: out of an image file and the layer below it, or empty. */
-#ifndef DORMOUSE_VM_MEMORY_H
-#define DORMOUSE_VM_MEMORY_H
+#ifndef DORMOUSE_SNAPSHOT_SNAPMEM_H
+#define DORMOUSE_SNAPSHOT_SNAPMEM_H
 
-#include "../snapshot/snaplayer.h"
+#include "snaplayer.h"
 
 /* Maps the image's memory privately, its layer (layer_fd, when the image has one) over it, and
  * what the image has of its own over that. info->mem_bytes at *ret, which the caller unmaps.

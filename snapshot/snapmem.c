@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Guest memory out of files; see vm_memory.h. Used by the restore, and by the
- * save to compare with what was restored. The files may be forged: snapshot/
- * has checked the image's header and index, the layer's header is checked here.
+ * Guest memory out of files; see snapmem.h. Used by the restore, and by the
+ * save to compare with what was restored. The files may be forged: the
+ * image's header and index have been checked, the layer's header is checked here.
  */
-#include "vm_memory.h"
+#include "snapmem.h"
 
 #include <errno.h>
 #include <sys/mman.h>
 
-#include "base/fd.h"
-#include "base/mem.h"
-#include "base/num.h"
+#include "../hypervisor/base/fd.h"
+#include "../hypervisor/base/mem.h"
+#include "../hypervisor/base/num.h"
 
 #define HUGE     (2ull << 20)
 #define MAP_LONG 64u /* pages: a run of so many is mapped, a shorter one read */
