@@ -123,7 +123,8 @@ echo == interrupted\n
 info threads
 detach
 END
-timeout 500 gdb-multiarch -nx -batch -x "$out.gdb" "$kernel" >"$out.said" 2>&1 &
+# In the foreground: else GDB gets each signal twice, and leaves at the second.
+timeout --foreground 500 gdb-multiarch -nx -batch -x "$out.gdb" "$kernel" >"$out.said" 2>&1 &
 gdb=$!
 check "the guest runs after all that" await '^tick 5 '
 kill -INT "$gdb"
