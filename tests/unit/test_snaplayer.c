@@ -9,8 +9,8 @@
 
 #include "../../hypervisor/base/crc32c.h"
 #include "../../hypervisor/base/mem.h"
-#include "../../snapshot/snapmem.h"
 #include "../../snapshot/snapfile_layout.h"
+#include "../../snapshot/snapmem.h"
 #include "../tap.h"
 #include "snap_sample.h"
 
