@@ -23,12 +23,6 @@
 
 #define FILLER STATE_DIR "/filler"
 
-static void nap(unsigned ms)
-{
-    const struct timespec ts = {.tv_sec = ms / 1000, .tv_nsec = (ms % 1000) * 1000000l};
-    nanosleep(&ts, NULL);
-}
-
 static bool says(const struct client *c, const char *word)
 {
     if (strstr(c->cli.fail.e.msg, word) || strcmp(c->cli.fail.code, word) == 0)

@@ -24,12 +24,6 @@
 
 static unsigned kills, clients;
 
-static unsigned setting(const char *name, unsigned def)
-{
-    const char *v = getenv(name);
-    return v && *v ? (unsigned)strtoul(v, NULL, 10) : def;
-}
-
 static bool run_program(const char *command)
 {
     int status = system(command);
@@ -52,12 +46,6 @@ static bool read_keys(void)
     setenv("DORMOUSE_URL", "https://localhost:8443", 1);
     setenv("AWS_CA_BUNDLE", STATE_DIR "/ca.pem", 1);
     return f != NULL;
-}
-
-static void nap(unsigned ms)
-{
-    const struct timespec ts = {.tv_sec = ms / 1000, .tv_nsec = (ms % 1000) * 1000000l};
-    nanosleep(&ts, NULL);
 }
 
 static bool terminate_all(struct client *c)

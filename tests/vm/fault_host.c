@@ -370,3 +370,15 @@ unsigned host_fds(pid_t pid)
     snprintf(path, sizeof path, "/proc/%d/fd", pid);
     return count_names(path, "", "", false);
 }
+
+unsigned setting(const char *name, unsigned def)
+{
+    const char *v = getenv(name);
+    return v && *v ? (unsigned)strtoul(v, NULL, 10) : def;
+}
+
+void nap(unsigned ms)
+{
+    const struct timespec ts = {.tv_sec = ms / 1000, .tv_nsec = (ms % 1000) * 1000000l};
+    nanosleep(&ts, NULL);
+}

@@ -43,4 +43,8 @@ long host_rss_kib(pid_t pid);
 unsigned host_fds(pid_t pid);
 void reap(void); /* children that ended */
 
+/* A number from the environment. */
+unsigned setting(const char *name, unsigned def);
+void nap(unsigned ms);
+
 #endif

@@ -33,18 +33,6 @@ struct point {
     unsigned files;
 };
 
-static unsigned setting(const char *name, unsigned def)
-{
-    const char *v = getenv(name);
-    return v && *v ? (unsigned)strtoul(v, NULL, 10) : def;
-}
-
-static void nap(unsigned ms)
-{
-    const struct timespec ts = {.tv_sec = ms / 1000, .tv_nsec = (ms % 1000) * 1000000l};
-    nanosleep(&ts, NULL);
-}
-
 static bool call(struct client *c, const char *method, const char *template, const char *more,
                  json_t *in, json_t **ret)
 {

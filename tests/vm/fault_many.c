@@ -22,18 +22,6 @@
 #define FDS_SLACK   16
 #define ROWS        10000
 
-static unsigned setting(const char *name, unsigned def)
-{
-    const char *v = getenv(name);
-    return v && *v ? (unsigned)strtoul(v, NULL, 10) : def;
-}
-
-static void nap(unsigned ms)
-{
-    const struct timespec ts = {.tv_sec = ms / 1000, .tv_nsec = (ms % 1000) * 1000000l};
-    nanosleep(&ts, NULL);
-}
-
 /* ---- runs a second ---- */
 
 struct runner {
