@@ -26,7 +26,6 @@
 #define TOUCH_AT   0x100000u /* in the system area, behind the device tree */
 #define TOUCH_LIST 64u       /* behind the instructions */
 #define TOUCH_SIZE (TOUCH_LIST + (WORKSET_MAX + 1) * 16u)
-#define INSN_RET   0xd65f03c0u
 _Static_assert(TOUCH_AT + TOUCH_SIZE <= MEM_SYSTEM_SIZE, "the list fits into the system area");
 
 /* x0: list of address, count; x9: VCPU_TOUCHED. Count 0: call the address. Address 0: end. */
@@ -56,7 +55,7 @@ static void write_list(struct vm *vm, const struct workset *w)
         uint64_t off = (uint64_t)r.page * SNAP_PAGE, count = r.count;
         unsigned insn = r.flags & WORKSET_RETURN;
         /* Only where the machine's memory has it: else the page is loaded from. */
-        if (insn && get_le32(vm->mem.host + off + (insn - 1) * 4) == INSN_RET) {
+        if (insn && get_le32(vm->mem.host + off + (insn - 1) * 4) == WORKSET_INSN_RET) {
             off += (insn - 1) * 4;
             count = 0;
         }

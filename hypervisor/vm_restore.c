@@ -21,10 +21,6 @@
 #include "machine.h"
 #include "vm_prepare.h"
 
-/* Shorter runs are read, longer ones mapped: a mapping costs a system call and a piece of
- * address space, whatever its length. */
-#define MAP_RUN_MIN 64u
-
 enum phase {
     PHASE_FILES,
     PHASE_MEMORY,
@@ -106,7 +102,7 @@ static int apply_session(struct vm *vm, const struct snap_file *f, int fd, struc
         int r = 0;
         if (!p)
             return err_set(e, EBADMSG, "the session has pages outside memory");
-        if (run.count >= MAP_RUN_MIN)
+        if (run.count >= MEMORY_MAP_RUN)
             r = vm_overlay(vm, off, len, zero ? -1 : fd, run.off, e);
         else if (zero)
             memset(p, 0, len);

@@ -13,10 +13,9 @@
 #include "../hypervisor/base/mem.h"
 #include "../hypervisor/base/num.h"
 
-#define HUGE     (2ull << 20)
-#define MAP_LONG 64u /* pages: a run of so many is mapped, a shorter one read */
-#define PROT     (PROT_READ | PROT_WRITE)
-#define FLAGS    (MAP_PRIVATE | MAP_NORESERVE)
+#define HUGE  (2ull << 20)
+#define PROT  (PROT_READ | PROT_WRITE)
+#define FLAGS (MAP_PRIVATE | MAP_NORESERVE)
 
 struct piece {
     uint64_t at, len;
@@ -79,7 +78,7 @@ static int own_pages(const struct snap_file *image, int fd, uint8_t *mem, struct
         uint8_t *p = mem + from * SNAP_PAGE;
         size_t len = (size_t)(to - from) * SNAP_PAGE;
         int r = 0;
-        if (to - from < MAP_LONG)
+        if (to - from < MEMORY_MAP_RUN)
             r = fd_pread_full(fd, p, len, off);
         else if (mmap(p, len, PROT, FLAGS | MAP_FIXED, fd, (off_t)off) == MAP_FAILED)
             r = -errno;

@@ -5,6 +5,10 @@
 
 #include "snaplayer.h"
 
+/* Runs of fewer pages are read, others mapped: a mapping costs a system call and a piece of
+ * address space, whatever its length. */
+#define MEMORY_MAP_RUN 64u
+
 /* Maps the image's memory privately, its layer (layer_fd, when the image has one) over it, and
  * what the image has of its own over that. info->mem_bytes at *ret, which the caller unmaps.
  * Guest and host address agree modulo 2 MiB, so that whole blocks of a layer in huge pages are

@@ -16,7 +16,6 @@
 #include "memscan.h"
 
 #define MAGIC     "DORMWSET"
-#define INSN_RET  0xd65f03c0u
 #define COUNT_MAX 0xffffu
 
 enum {
@@ -74,7 +73,7 @@ int workset_parse(const void *bytes, size_t len, const struct snap_info *image,
 static unsigned find_return(const uint8_t *page)
 {
     for (unsigned i = 0; i < SNAP_PAGE / 4; i++) {
-        if (get_le32(page + 4 * i) == INSN_RET)
+        if (get_le32(page + 4 * i) == WORKSET_INSN_RET)
             return i + 1;
     }
     return 0;

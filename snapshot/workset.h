@@ -10,13 +10,14 @@
 
 #include "snapfile.h"
 
-#define WORKSET_VERSION 1u
-#define WORKSET_HEAD    64u
-#define WORKSET_ENTRY   8u
-#define WORKSET_MAX     16384u /* entries */
-#define WORKSET_BYTES   (WORKSET_HEAD + WORKSET_MAX * WORKSET_ENTRY)
-#define WORKSET_WRITTEN 0x8000u /* flag: the machine changed the pages */
-#define WORKSET_RETURN  0x7ffu  /* the number of a word that is a `ret`, plus one; or 0 */
+#define WORKSET_VERSION  1u
+#define WORKSET_HEAD     64u
+#define WORKSET_ENTRY    8u
+#define WORKSET_MAX      16384u /* entries */
+#define WORKSET_BYTES    (WORKSET_HEAD + WORKSET_MAX * WORKSET_ENTRY)
+#define WORKSET_WRITTEN  0x8000u /* flag: the machine changed the pages */
+#define WORKSET_INSN_RET 0xd65f03c0u
+#define WORKSET_RETURN   0x7ffu /* the number of a word that is a `ret`, plus one; or 0 */
 
 struct workset_run {
     uint32_t page;

@@ -204,10 +204,7 @@ static bool record_workset(const struct paths *p, const struct disk *d)
 {
     if (!guest_restore(&g, &p->s, d, 1, p->image, NULL) || !restored(&g, true) || !request(&g))
         return false;
-    int fd = open(p->workset, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    bool ok = fd >= 0 && guest_order(&g, CTL_WORKSET, NULL, 0, fd) == 0;
-    if (fd >= 0)
-        close(fd);
+    bool ok = guest_workset(&g, p->workset);
     return guest_kill(&g) && ok;
 }
 

@@ -198,10 +198,7 @@ static bool record(struct thaw *t)
     struct times at;
     if (!guest_restore(&g, &t->s, &t->disk, 1, t->image, NULL) || !restored(t, true, &at))
         return false;
-    int fd = open(t->workset, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    bool ok = fd >= 0 && guest_order(&g, CTL_WORKSET, NULL, 0, fd) == 0;
-    if (fd >= 0)
-        close(fd);
+    bool ok = guest_workset(&g, t->workset);
     return guest_kill(&g) && ok;
 }
 

@@ -317,6 +317,15 @@ uint32_t guest_ended(struct guest *g)
     return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? g->end : 0;
 }
 
+bool guest_workset(struct guest *g, const char *path)
+{
+    int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    bool ok = fd >= 0 && guest_order(g, CTL_WORKSET, NULL, 0, fd) == 0;
+    if (fd >= 0)
+        close(fd);
+    return ok;
+}
+
 bool guest_kill(struct guest *g)
 {
     return guest_order(g, CTL_STOP, NULL, 0, -1) == 0 && guest_ended(g) == CTL_EXIT_STOPPED;

@@ -74,6 +74,8 @@ int guest_order(struct guest *g, uint32_t type, const void *body, size_t len, in
 bool guest_save(struct guest *g, const char *path, uint32_t flags, struct ctl_saved *ret);
 /* The same of a paused machine, a whole image over a memory layer. */
 bool guest_save_over(struct guest *g, const char *path, int layer, struct ctl_saved *ret);
+/* Which pages it has touched since its restore, to `path`. */
+bool guest_workset(struct guest *g, const char *path);
 /* CTL_STOP and the process's end. */
 bool guest_kill(struct guest *g);
 /* Waits until the machine ended by itself. */
