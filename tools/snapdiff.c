@@ -177,8 +177,7 @@ static void compare_words(struct diff *d, const void *a, size_t alen, const void
     }
 }
 
-static void compare_blocks(struct diff *d, const struct dstate_reader *a,
-                           const struct dstate_reader *b)
+static void compare_blocks(struct diff *d, struct dstate_reader *a, struct dstate_reader *b)
 {
     char tag[5], where[16], name[40];
     const void *x, *y;
