@@ -24,9 +24,9 @@ struct build {
     int base, disk, boot, context, console;
     uint64_t disk_size, context_size;
     uint32_t vcpus;
-    uint32_t ip; /* of its machines, one after the other */
-    uint64_t mem_bytes;
-    unsigned step, steps; /* [2/5] */
+    uint32_t ip;                  /* of its machines, one after the other */
+    uint64_t mem_bytes, admitted; /* the latter while it is counted */
+    unsigned step, steps;         /* [2/5] */
     struct ctl_saved saved;
     struct layer *layer; /* below the image; NULL: none */
     const char *code;    /* what kind of failure it is, for the reason */

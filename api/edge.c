@@ -19,6 +19,7 @@
 #include "../hypervisor/base/fd.h"
 #include "../hypervisor/base/mem.h"
 #include "edge_priv.h"
+#include "terminal.h"
 
 #define BUSY_MAX         2048u
 #define CONNECT_MS       5000 /* until a packet must have come back */
@@ -243,8 +244,24 @@ static void pass_through(struct edge *ed, struct exchange *x, const struct edge_
         refuse(x, 502, "APP_RESPONSE_INVALID", "%s", e.msg);
 }
 
+/* Root's shell beside the application, with AWS's framing. */
+static void shell(struct edge *ed, struct exchange *x, const struct edge_ask *a,
+                  struct fleet_target *t)
+{
+    struct glink link = GLINK_INIT;
+    struct err e = ERR_INIT;
+    int fd = -1;
+    if (fleet_stream(ed->config.fleet, t, &fd, &e) < 0) {
+        refuse(x, 502, "MICROVM_CONNECT_FAILED", "%s", e.msg);
+        return;
+    }
+    glink_open(&link, fd);
+    terminal_serve(x, &link, TERMINAL_SHELL, a->offers_lambda ? EDGE_PROTOCOL : NULL);
+    glink_close(&link);
+}
+
 static void forward(struct edge *ed, struct exchange *x, const char *label,
-                    const struct edge_ask *a)
+                    const struct edge_ask *a, bool to_shell)
 {
     struct fleet_target t = {.ip = 0};
     struct err e = ERR_INIT;
@@ -253,7 +270,10 @@ static void forward(struct edge *ed, struct exchange *x, const char *label,
         acquire_failed(x, r, &e);
         return;
     }
-    pass_through(ed, x, a, &t);
+    if (to_shell)
+        shell(ed, x, a, &t);
+    else
+        pass_through(ed, x, a, &t);
     fleet_release(ed->config.fleet, &t);
 }
 
@@ -272,15 +292,15 @@ void edge_handle(struct edge *ed, struct exchange *x, const char *label)
         unauthorized(x);
         return;
     }
-    if (claims.shell) {
-        refuse(x, 502, "SHELL_UNAVAILABLE", "Shell sessions are not available yet.");
+    if (claims.shell && !(ask.upgrade && terminal_asked(x->req))) {
+        refuse(x, 502, "SHELL_NEEDS_WEBSOCKET", "A shell is reached by a WebSocket.");
         return;
     }
-    if (!token_allows(&claims, ask.port)) {
+    if (!claims.shell && !token_allows(&claims, ask.port)) {
         refuse(x, 403, "UNAUTHORIZED", "Access to port denied");
         return;
     }
-    if (ask.force_h2) {
+    if (ask.force_h2 && !claims.shell) {
         refuse(x, 502, "APP_PROTOCOL_UNSUPPORTED",
                "HTTP/2 towards the application is not available yet.");
         return;
@@ -290,6 +310,6 @@ void edge_handle(struct edge *ed, struct exchange *x, const char *label)
                ed->config.per_vm);
         return;
     }
-    forward(ed, x, label, &ask);
+    forward(ed, x, label, &ask, claims.shell);
     busy_leave(ed, label);
 }

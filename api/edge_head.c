@@ -14,9 +14,8 @@
 #include "../hypervisor/base/num.h"
 #include "edge_priv.h"
 
-#define PROTOCOL_MARK "lambda-microvms"
-#define PROTOCOL_AUTH PROTOCOL_MARK ".authentication."
-#define PROTOCOL_PORT PROTOCOL_MARK ".port."
+#define PROTOCOL_AUTH EDGE_PROTOCOL ".authentication."
+#define PROTOCOL_PORT EDGE_PROTOCOL ".port."
 #define DEFAULT_PORT  8080
 
 void edge_ask_free(struct edge_ask *a)
@@ -54,7 +53,7 @@ static int set_port(struct edge_ask *a, const char *text, size_t len, struct err
 /* One item of Sec-WebSocket-Protocol. */
 static int read_protocol(struct edge_ask *a, const char *item, size_t len, struct err *e)
 {
-    if (len == strlen(PROTOCOL_MARK) && has_prefix(item, len, PROTOCOL_MARK)) {
+    if (len == strlen(EDGE_PROTOCOL) && has_prefix(item, len, EDGE_PROTOCOL)) {
         a->offers_lambda = true;
     } else if (has_prefix(item, len, PROTOCOL_AUTH)) {
         size_t skip = strlen(PROTOCOL_AUTH);
@@ -98,11 +97,11 @@ int edge_ask_read(struct edge_ask *a, const struct http_req *r, struct err *e)
         else if (strcasecmp(name, "sec-websocket-protocol") == 0)
             n = read_protocols(a, value, e);
         if (strcasecmp(name, "sec-websocket-protocol") == 0 &&
-            strstr(value, PROTOCOL_MARK ".") != NULL)
+            strstr(value, EDGE_PROTOCOL ".") != NULL)
             marked = true;
     }
     if (n == 0 && marked && !a->offers_lambda)
-        n = err_set(e, EINVAL, "the subprotocol '" PROTOCOL_MARK "' must be offered as well");
+        n = err_set(e, EINVAL, "the subprotocol '" EDGE_PROTOCOL "' must be offered as well");
     if (n == 0 && a->protocols.bad)
         n = err_sys(e, ENOMEM, "read the request");
     if (a->port == 0)
@@ -208,7 +207,7 @@ void edge_reply_text(struct buf *b, const struct http_req *r, const struct edge_
         copy_header(b, h);
     }
     if (how->upgraded && a->offers_lambda && !picked)
-        buf_str(b, "Sec-WebSocket-Protocol: " PROTOCOL_MARK "\r\n");
+        buf_str(b, "Sec-WebSocket-Protocol: " EDGE_PROTOCOL "\r\n");
     buf_printf(b, "x-amzn-requestid: %s\r\n", r->id);
     if (how->resumed_us > 0)
         buf_printf(b, "x-dormouse-resumed: %" PRIu64 "\r\n", (how->resumed_us + 999) / 1000);

@@ -5,6 +5,9 @@
 
 #include "edge.h"
 
+/* The WebSocket subprotocol that is the proxy's own. */
+#define EDGE_PROTOCOL "lambda-microvms"
+
 /* What a request says to the proxy itself. */
 struct edge_ask {
     char token[TOKEN_TEXT_MAX + 1]; /* "" = none */

@@ -172,6 +172,19 @@ static int publish(struct build *b, struct err *e)
     return r;
 }
 
+static int admit(struct build *b, struct err *e)
+{
+    int r = fleet_admit_build(b->f, b->mem_bytes, false, e);
+    if (r == -EAGAIN) {
+        buildlog_step(&b->log, "[internal] waiting for memory that other builds have");
+        err_clear(e);
+        if ((r = fleet_admit_build(b->f, b->mem_bytes, true, e)) == 0)
+            buildlog_done(&b->log);
+    }
+    b->admitted = r == 0 ? b->mem_bytes : 0;
+    return r;
+}
+
 static int run(struct build *b, struct err *e)
 {
     b->code = "INTERNAL_PLATFORM_ERROR";
@@ -182,6 +195,8 @@ static int run(struct build *b, struct err *e)
     r = read_input(b, e);
     if (r == 0)
         r = make_disks(b, e);
+    if (r == 0)
+        r = admit(b, e);
     if (r == 0)
         r = build_execute(b, e);
     if (r == 0)
@@ -278,6 +293,7 @@ void fleet_build_job(struct fleet *f, const char *image, uint32_t major)
     if (r == 0)
         r = run(b, &e);
     build_stop(b);
+    fleet_unadmit_build(f, b->admitted);
     if (leave(b) && r < 0) /* whatever it looked like from inside */
         err_set(&e, ECANCELED, "the host was stopped during the build");
     if (r < 0) {

@@ -180,6 +180,7 @@ struct fleet {
     bool stop, writer_stop, timer_kick;
     struct job_queue lives, builds;
     struct build *building; /* those under way */
+    uint64_t build_mem;     /* of their machines */
     struct row_write *writes, **writes_tail;
     uint64_t next_wake; /* when the timers look next; jlock */
     pthread_t timer_thread, writer_thread;
@@ -202,6 +203,10 @@ int fleet_admit(struct fleet *f, struct fvm *vm, struct err *e);
 int fleet_admit_or_make_room(struct fleet *f, struct fvm *vm, bool fresh, struct err *e);
 void fleet_admit_anyhow(struct fleet *f, struct fvm *vm);
 void fleet_unadmit(struct fleet *f, struct fvm *vm);
+/* A builder's memory, which is not promised twice. wait: until other builds are done, else
+ * -EAGAIN. -ENOMEM when the host has none left. */
+int fleet_admit_build(struct fleet *f, uint64_t bytes, bool wait, struct err *e);
+void fleet_unadmit_build(struct fleet *f, uint64_t bytes);
 /* Waits until nobody is at work on it, asks the table, takes it. -EINVAL with a sentence. */
 int fleet_begin(struct fvm *vm, enum vm_event ev, struct err *e);
 /* Moves on while busy; the row's state follows. */

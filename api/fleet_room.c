@@ -175,3 +175,49 @@ int fleet_admit_or_make_room(struct fleet *f, struct fvm *vm, bool fresh, struct
         r = fleet_admit(f, vm, e);
     return r;
 }
+
+/* ---- builders ---- */
+
+/* With jlock. A builder fills what it is given with files it has read: it is counted whole. */
+static bool build_fits(const struct fleet *f, uint64_t bytes)
+{
+    return f->build_mem == 0 || f->build_mem + bytes <= f->host_mem / 2;
+}
+
+int fleet_admit_build(struct fleet *f, uint64_t bytes, bool wait, struct err *e)
+{
+    int r = 0;
+    pthread_mutex_lock(&f->jlock);
+    while (wait && !build_fits(f, bytes) && !f->stop)
+        pthread_cond_wait(&f->jcond, &f->jlock);
+    if (!build_fits(f, bytes))
+        r = err_set(e, EAGAIN, "other builds have the memory that this one needs");
+    else
+        f->build_mem += bytes;
+    pthread_mutex_unlock(&f->jlock);
+    if (r < 0)
+        return r;
+    /* What runs gives way as far as it is idle; with less than a start needs it would thrash.
+     */
+    const uint64_t least = RESERVE(f) + ROOM_PER_START, want = least + bytes / 4;
+    uint64_t left;
+    unsigned tries = 0;
+    do {
+        pthread_mutex_lock(&f->lock);
+        left = available(f);
+        pthread_mutex_unlock(&f->lock);
+    } while (left < want && tries++ < ROOM_TRIES && make_room(f));
+    if (left >= least)
+        return 0;
+    fleet_unadmit_build(f, bytes);
+    return err_set(e, ENOMEM, "no capacity: %llu MiB of memory are left for a builder",
+                   (unsigned long long)(left >> 20));
+}
+
+void fleet_unadmit_build(struct fleet *f, uint64_t bytes)
+{
+    pthread_mutex_lock(&f->jlock);
+    f->build_mem -= bytes;
+    pthread_cond_broadcast(&f->jcond);
+    pthread_mutex_unlock(&f->jlock);
+}

@@ -297,7 +297,7 @@ static void serve_terminal(void *ctx, struct exchange *x, struct http_res *res)
 {
     struct talk *t = ctx;
     (void)res;
-    terminal_serve(x, &t->link);
+    terminal_serve(x, &t->link, TERMINAL_ORDERED, NULL);
     talk_close(t);
     free(t);
 }

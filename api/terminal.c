@@ -24,6 +24,7 @@
 struct terminal {
     struct conn *c;
     struct glink *g;
+    enum terminal_kind kind;
     struct ws in;
     struct buf down, up; /* to the client, to the guest */
     size_t down_at, up_at;
@@ -42,7 +43,7 @@ bool terminal_asked(const struct http_req *req)
            strcmp(version, "13") == 0 && key && ws_accept(key, accept);
 }
 
-static int shake_hands(struct exchange *x)
+static int shake_hands(struct exchange *x, const char *protocol)
 {
     AUTO(buf_free) struct buf b = BUF_INIT;
     char accept[WS_ACCEPT];
@@ -51,8 +52,11 @@ static int shake_hands(struct exchange *x)
     buf_printf(
         &b,
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        "Sec-WebSocket-Accept: %s\r\nx-amzn-requestid: %s\r\n\r\n",
+        "Sec-WebSocket-Accept: %s\r\nx-amzn-requestid: %s\r\n",
         accept, x->req->id);
+    if (protocol)
+        buf_printf(&b, "Sec-WebSocket-Protocol: %s\r\n", protocol);
+    buf_str(&b, "\r\n");
     x->status = 101;
     x->close = true;
     return b.bad ? -ENOMEM : conn_write(x->c, b.data, b.len, HTTP1_STALL_MS);
@@ -100,7 +104,8 @@ static void tell_exit(struct terminal *t, const struct gp_reply *r)
     AUTO(buf_free) struct buf b = BUF_INIT;
     buf_printf(&b, "{\"type\":\"exit\",\"%s\":%u}", r->signal ? "signal" : "exitCode",
                r->signal ? r->signal : r->exit_status);
-    say_json(t, &b);
+    if (t->kind == TERMINAL_ORDERED)
+        say_json(t, &b);
     end(t, WS_NORMAL, "shell exited");
 }
 
@@ -180,26 +185,32 @@ static void put_size(struct tlv_writer *w, const json_t *in, const char *rows, c
     tlv_put_u32(w, GP_T_COLS, number(in, cols, 80));
 }
 
-/* The first message: what to run. Without a command the best shell there is. */
-static void start(struct terminal *t, const uint8_t *data, size_t len)
+/* What exec_fields() wrote, or the best shell there is; with a terminal. */
+static void order(struct terminal *t, struct buf *body, bool command, const json_t *size)
 {
     static const char *const shell[] = {
         "/bin/sh", "-c",
         "for s in bash zsh; do command -v $s >/dev/null && exec $s -l; done; exec sh -l"};
-    AUTO(buf_free) struct buf text = BUF_INIT, body = BUF_INIT;
     uint8_t space[64];
     struct tlv_writer w = tlv_writer_init(space, sizeof space);
+    for (size_t i = 0; !command && i < ARRAY_LEN(shell); i++)
+        exec_field(body, GP_T_ARG, shell[i], strlen(shell[i]));
+    tlv_put_u32(&w, GP_T_PTY, 1);
+    put_size(&w, size, "rows", "cols");
+    buf_add(body, space, w.len);
+    put_message(&t->up, GP_EXEC, body->data, body->len);
+    t->up.bad |= body->bad;
+    t->ordered = true;
+}
+
+/* The first message: what to run. */
+static void start(struct terminal *t, const uint8_t *data, size_t len)
+{
+    AUTO(buf_free) struct buf text = BUF_INIT, body = BUF_INIT;
     json_t *in = json_read(data, len, &text);
     if (in && validate(shape_of(SHAPE_terminal), in, &text) == 0) {
         exec_fields(&body, in);
-        for (size_t i = 0; !json_object_get(in, "command") && i < ARRAY_LEN(shell); i++)
-            exec_field(&body, GP_T_ARG, shell[i], strlen(shell[i]));
-        tlv_put_u32(&w, GP_T_PTY, 1);
-        put_size(&w, in, "rows", "cols");
-        buf_add(&body, space, w.len);
-        put_message(&t->up, GP_EXEC, body.data, body.len);
-        t->up.bad |= body.bad;
-        t->ordered = true;
+        order(t, &body, json_object_get(in, "command") != NULL, in);
     } else {
         const char *why = buf_cstr(&text);
         fail(t, why && *why ? why : "The first message is not what to run, as JSON.");
@@ -207,6 +218,13 @@ static void start(struct terminal *t, const uint8_t *data, size_t len)
     json_decref(in);
     if (body.data)
         explicit_bzero(body.data, body.len); /* it has the environment */
+}
+
+static void start_shell(struct terminal *t)
+{
+    AUTO(buf_free) struct buf body = BUF_INIT;
+    exec_field(&body, GP_T_USER, "0", 1);
+    order(t, &body, false, NULL);
 }
 
 /* True when it was an order. */
@@ -362,11 +380,14 @@ static int move(struct terminal *t)
     return n > 0 || t->over ? 0 : rest(t, want);
 }
 
-void terminal_serve(struct exchange *x, struct glink *g)
+void terminal_serve(struct exchange *x, struct glink *g, enum terminal_kind kind,
+                    const char *protocol)
 {
-    struct terminal t = {.c = x->c, .g = g, .heard = clock_ms()};
-    if (shake_hands(x) < 0)
+    struct terminal t = {.c = x->c, .g = g, .kind = kind, .heard = clock_ms()};
+    if (shake_hands(x, protocol) < 0)
         return;
+    if (kind == TERMINAL_SHELL)
+        start_shell(&t);
     while (http1_has_rest(x->h)) {
         uint8_t data[1024];
         buf_add(&t.in.in, data, http1_take_rest(x->h, data, sizeof data));

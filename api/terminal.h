@@ -15,8 +15,14 @@
 
 /* Does the request ask for a WebSocket as RFC 6455 says? */
 bool terminal_asked(const struct http_req *req);
-/* Makes the handshake, waits for the order what to run, runs it, until one of both ends ends
- * it. The link is a fresh stream to init. The connection is over afterwards. */
-void terminal_serve(struct exchange *x, struct glink *g);
+enum terminal_kind {
+    TERMINAL_ORDERED, /* the client's first message says what to run */
+    TERMINAL_SHELL,   /* root's shell at once, and no word about how it ended but the close */
+};
+/* Makes the handshake, answering with the subprotocol unless it is NULL, and runs the command
+ * until one of both ends ends it. The link is a fresh stream to init. The connection is over
+ * afterwards. */
+void terminal_serve(struct exchange *x, struct glink *g, enum terminal_kind kind,
+                    const char *protocol);
 
 #endif

@@ -13,7 +13,10 @@ import { SignatureV4 } from '@smithy/signature-v4';
 import { Sha256 } from '@aws-crypto/sha256-js';
 import {
   account,
+  authToken,
   createImage,
+  endpointShell,
+  fetchVm,
   folder,
   imageBuilt,
   need,
@@ -305,6 +308,49 @@ describe('microVMs', () => {
     const reader = await makeKey('read');
     assert.equal((await terminal(id, {}, { keys: reader })).status, 403);
     await revoke(reader);
+  });
+
+  test("a shell through the microVM's endpoint", async () => {
+    const connectors = ['SHELL_INGRESS', 'HTTP_INGRESS'].map((c) =>
+      `arn:aws:lambda:${region}:aws:network-connector:aws-network-connector:${c}`);
+    const vm = await vms.runMicrovm({
+      imageIdentifier: arn,
+      ingressNetworkConnectors: connectors,
+      idlePolicy: { maxIdleDurationSeconds: 600, suspendedDurationSeconds: 600, autoResumeEnabled: true },
+    });
+    const answer = await vms.createMicrovmShellAuthToken({
+      microvmIdentifier: vm.microvmId, expirationInMinutes: 5,
+    });
+    const token = answer.authToken['X-aws-proxy-auth'];
+    const offered = ['lambda-microvms', `lambda-microvms.authentication.${token}`, 'lambda-microvms.port.8022'];
+    await vmState(vm.microvmId, 'RUNNING');
+    await vms.suspendMicrovm({ microvmIdentifier: vm.microvmId });
+    await vmState(vm.microvmId, 'SUSPENDED'); // a shell wakes it as a request does
+    const t = await endpointShell(vm.endpoint, { 'sec-websocket-protocol': offered.join(', ') });
+    assert.equal(t.status, 101);
+    assert.equal(t.headers['sec-websocket-protocol'], 'lambda-microvms');
+    await until('the greeting', () => t.texts.length > 0);
+    assert.equal(t.texts[0].type, 'session_init');
+    assert.match(t.texts[0].session_id, /^[0-9a-f-]{36}$/);
+    t.order({ type: 'resize', cols: 132, rows: 43 });
+    t.type('echo "as $(id -u) on $TERM"; stty size; exit 3\n');
+    assert.deepEqual(await t.ended(), [1000, 'shell exited']);
+    assert.match(t.shown, /as 0 on xterm\s+43 132/);
+    assert.equal(t.texts.length, 1); // how it ended is not AWS's to say
+
+    const other = await endpointShell(vm.endpoint, { 'x-aws-proxy-auth': token }, '/');
+    assert.equal(other.status, 101);
+    assert.equal(other.headers['sec-websocket-protocol'], undefined);
+    await vms.suspendMicrovm({ microvmIdentifier: vm.microvmId });
+    assert.equal((await other.ended())[0], 1001);
+    // Neither for plain requests, nor with a token for ports, nor for other microVMs.
+    const plain = await fetchVm(vm.endpoint, '/shell', { token });
+    assert.deepEqual([plain.status, plain.json.code], [502, 'SHELL_NEEDS_WEBSOCKET']);
+    const ports = await authToken(vm.microvmId);
+    assert.notEqual((await endpointShell(vm.endpoint, { 'x-aws-proxy-auth': ports })).status, 101);
+    const there = (await vms.getMicrovm({ microvmIdentifier: id })).endpoint;
+    assert.equal((await endpointShell(there, { 'x-aws-proxy-auth': token })).status, 403);
+    await vms.terminateMicrovm({ microvmIdentifier: vm.microvmId });
   });
 
   test('files', async () => {

@@ -203,16 +203,29 @@ export async function terminal(id, start, more = {}) {
     method: 'GET', protocol: 'https:', hostname: url.hostname, port, path, query: {},
     headers: { host: url.host },
   });
+  const t = await socket(path, { ...request.headers, ...more.headers });
+  t.order?.(start);
+  return t;
+}
+
+// A shell as AWS has it: through the microVM's endpoint.
+export function endpointShell(endpoint, headers, path = '/shell') {
+  return socket(path, { host: endpoint, ...headers });
+}
+
+function socket(path, more) {
   const headers = {
-    ...request.headers, connection: 'Upgrade', upgrade: 'websocket', 'sec-websocket-version': '13',
-    'sec-websocket-key': 'dGhlIHNhbXBsZSBub25jZQ==', ...more.headers,
+    connection: 'Upgrade', upgrade: 'websocket', 'sec-websocket-version': '13',
+    'sec-websocket-key': 'dGhlIHNhbXBsZSBub25jZQ==', ...more,
   };
   return new Promise((resolve, reject) => {
-    const req = https.request({ host: url.hostname, port, path, headers, agent: new https.Agent() });
+    const req = https.request({
+      host: url.hostname, port, path, headers, servername: more.host?.split(':')[0], agent: new https.Agent(),
+    });
     req.on('error', reject);
     req.on('response', (res) => {
       res.resume();
-      resolve({ status: res.statusCode });
+      resolve({ status: res.statusCode, headers: res.headers });
     });
     req.on('upgrade', (res, socket, head) => {
       const t = { status: 101, headers: res.headers, shown: '', texts: [], closed: null, socket };
@@ -237,7 +250,6 @@ export async function terminal(id, start, more = {}) {
       t.type = (text) => socket.write(frame(2, text));
       t.order = (order) => socket.write(frame(1, JSON.stringify(order)));
       t.ended = () => until('the terminal closes', () => t.closed);
-      t.order(start);
       resolve(t);
     });
     req.end();
