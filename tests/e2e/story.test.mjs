@@ -223,6 +223,21 @@ for (const [what, [entries, reason]] of Object.entries(badImages)) {
   });
 }
 
+test('builds that need half of the memory each come one after the other', async () => {
+  const entries = { Dockerfile: 'FROM dormouse/debian\nRUN exit 7\nCMD ["/bin/true"]\n' };
+  const made = await Promise.all(['one', 'two'].map((n) =>
+    createImage(`large-${n}-${stamp}`, entries, { resources: [{ minimumMemoryInMiB: 8192 }] })));
+  const logs = await Promise.all(made.map(async ({ imageArn }) => {
+    const lines = [];
+    await imageBuilt(imageArn, '1.0', (l) => lines.push(l));
+    const builds = await vms.listMicrovmImageBuilds({ imageIdentifier: imageArn, imageVersion: '1.0' });
+    assert.match(builds.items[0].stateReason, /CONTAINER_BUILD_FAILED.*7/s);
+    await vms.deleteMicrovmImage({ imageIdentifier: imageArn });
+    return lines.join('\n');
+  }));
+  assert.equal(logs.filter((l) => l.includes('waiting for memory')).length, 1, logs.join('\n'));
+});
+
 test('a zip that is not one, and one that is not there', async () => {
   await s3.putObject({ Bucket: 'artifacts', Key: `junk-${stamp}.zip`, Body: Buffer.alloc(5000, 'x') });
   for (const [key, reason] of [[`junk-${stamp}.zip`, /ARCHIVE_INVALID/], ['absent.zip', /S3_NO_SUCH_KEY/]]) {
