@@ -167,6 +167,10 @@ bool client_ask(struct client *c)
                                       .value = (char *)(uintptr_t) "8080"};
     memcpy(req.headers, headers, 2 * sizeof headers[0]);
     req.nheaders = 2;
+    if (http_client_connect(&c->edge, ASK_MS, &e) < 0)
+        return false;
+    if (c->there == THERE)
+        c->must = NULL; /* what is sent wakes it, answered or not */
     if (http_client_send(&c->edge, &req, NULL, ASK_MS, &reply, &e) < 0) {
         http_client_close(&c->edge);
         return false;
@@ -187,8 +191,6 @@ bool client_ask(struct client *c)
     http_client_done(&c->edge);
     if (status != 200)
         return false;
-    if (c->there == THERE)
-        c->must = NULL; /* a request wakes it */
     judge(c, body);
     return true;
 }
