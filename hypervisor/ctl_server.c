@@ -208,34 +208,23 @@ static int make_machine(struct ctl_server *s, const void *body, struct err *e)
     return r;
 }
 
-static int pause_machine(struct ctl_server *s, const void *body, struct err *e)
-{
-    (void)body;
-    return vm_pause(s->vm, on_done, s, e);
-}
-
-static int resume(struct ctl_server *s, const void *body, struct err *e)
-{
-    (void)body;
-    return vm_resume(s->vm, e);
-}
-
-static int stop(struct ctl_server *s, const void *body, struct err *e)
-{
-    (void)body;
-    (void)e;
-    vm_end(s->vm, CTL_EXIT_STOPPED, -1, "stopped");
-    return 0;
-}
-
-static int stats(struct ctl_server *s, const void *body, struct err *e)
+static int steer(struct ctl_server *s, const void *body, struct err *e)
 {
     struct ctl_stats all;
     (void)body;
-    (void)e;
-    vm_stats(s->vm, &all);
-    send_msg(s, CTL_DONE, s->msg.id, &all, sizeof all);
-    return ANSWERED;
+    switch (s->msg.type) {
+    case CTL_PAUSE:
+        return vm_pause(s->vm, on_done, s, e);
+    case CTL_RESUME:
+        return vm_resume(s->vm, e);
+    case CTL_STOP:
+        vm_end(s->vm, CTL_EXIT_STOPPED, -1, "stopped");
+        return 0;
+    default: /* CTL_STATS */
+        vm_stats(s->vm, &all);
+        send_msg(s, CTL_DONE, s->msg.id, &all, sizeof all);
+        return ANSWERED;
+    }
 }
 
 static int save(struct ctl_server *s, const void *body, struct err *e)
@@ -319,10 +308,10 @@ static const struct order {
     {CTL_BOOT, make_machine, sizeof(struct ctl_machine), 0, MSG_FDS_MAX, false},
     {CTL_RESTORE, make_machine, sizeof(struct ctl_machine), 0, MSG_FDS_MAX, false},
     {CTL_PREPARE, make_machine, sizeof(struct ctl_machine), 0, MSG_FDS_MAX, true},
-    {CTL_PAUSE, pause_machine, 0, 0, 0, true},
-    {CTL_RESUME, resume, 0, 0, 0, false},
-    {CTL_STOP, stop, 0, 0, 0, false},
-    {CTL_STATS, stats, 0, 0, 0, false},
+    {CTL_PAUSE, steer, 0, 0, 0, true},
+    {CTL_RESUME, steer, 0, 0, 0, false},
+    {CTL_STOP, steer, 0, 0, 0, false},
+    {CTL_STATS, steer, 0, 0, 0, false},
     {CTL_SAVE, save, sizeof(struct ctl_save), 1, 2, false},
     {CTL_LAYER, save_layer, sizeof(struct ctl_layer), 1, 1, false},
     {CTL_WORKSET, workset, 0, 1, 1, false},
@@ -420,10 +409,11 @@ static void closed(struct ctl_server *s)
 static void left_alone(struct ring_op *op, int res)
 {
     struct ctl_server *s = container_of(op, struct ctl_server, alone);
-    if (res == -ETIME && s->sock < 0)
+    if (s->sock >= 0)
+        return;
+    if (res == -ETIME)
         vm_end(s->vm, CTL_EXIT_STOPPED, -1, "no daemon came back within %u s", CTL_ALONE_S);
-    else if (res == -ECANCELED &&
-             s->sock < 0) /* it left again while this was being cancelled */
+    else if (res == -ECANCELED) /* it left again while this was being cancelled */
         ring_timer(s->vm->ring, &s->alone, CTL_ALONE_S * 1000000000ull);
 }
 
