@@ -471,7 +471,7 @@ check-faults: $(FAULT_PARTS)
 	@mkdir -p $(CHECK)
 	@export KILLS=$${KILLS:-200} DETERMINISTIC=$${DETERMINISTIC:-1} PATIENT=1; tests/vm.sh faults
 
-## check-load: runs a second, MINUTES=30 of mixed load by CLIENTS=200, a start over 10,000 microVMs
+## check-load: runs a second, MINUTES=30 of mixed load by CLIENTS=200 (PACE_MS=), a start over 10,000 microVMs
 .PHONY: check-load
 check-load: $(FAULT_PARTS)
 	@mkdir -p $(CHECK)

@@ -299,7 +299,7 @@ bool client_check(struct client *c)
 /* ---- many ---- */
 
 struct crowd {
-    unsigned n, idle;
+    unsigned n, idle, pace_ms;
     bool stop, over;
     pthread_mutex_t lock;
     pthread_cond_t cond;
@@ -329,12 +329,12 @@ static void *member_main(void *arg)
         pthread_mutex_unlock(&m.w->lock);
         bool ok = client_step(m.c);
         pthread_mutex_lock(&m.w->lock);
-        if (!ok &&
-            !m.w->stop) { /* nobody is there: until somebody says so, or a little later */
+        unsigned pause = !ok ? 50 : m.w->pace_ms ? draw(2 * m.w->pace_ms) : 0;
+        if (pause && !m.w->stop) { /* nobody is there, or it has a pace: or somebody stops it */
             struct timespec ts;
             clock_gettime(CLOCK_REALTIME, &ts);
-            ts.tv_nsec += 50000000;
-            ts.tv_sec += ts.tv_nsec / 1000000000;
+            ts.tv_nsec += (long)(pause % 1000) * 1000000;
+            ts.tv_sec += pause / 1000 + ts.tv_nsec / 1000000000;
             ts.tv_nsec %= 1000000000;
             pthread_cond_timedwait(&m.w->cond, &m.w->lock, &ts);
         }
@@ -359,6 +359,13 @@ struct crowd *crowd_start(unsigned n, const char *image)
             exit(1);
     }
     return w;
+}
+
+void crowd_pace(struct crowd *w, unsigned ms)
+{
+    pthread_mutex_lock(&w->lock);
+    w->pace_ms = ms;
+    pthread_mutex_unlock(&w->lock);
 }
 
 void crowd_stop(struct crowd *w)

@@ -50,7 +50,8 @@ json_t *client_get(struct client *c, const char *path, const char *query);
 /* N clients in threads. Between stop and go nobody works. */
 struct crowd;
 struct crowd *crowd_start(unsigned n, const char *image);
-void crowd_stop(struct crowd *w); /* at the end of the step each is in */
+void crowd_pace(struct crowd *w, unsigned ms); /* each rests that long on average; at first 0 */
+void crowd_stop(struct crowd *w);              /* at the end of the step each is in */
 void crowd_go(struct crowd *w);
 bool crowd_check(struct crowd *w); /* all of them, while stopped */
 void crowd_end(struct crowd *w, unsigned *ret_ops, unsigned *ret_failed, unsigned *ret_lost);

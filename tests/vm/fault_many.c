@@ -106,12 +106,14 @@ static struct shape shape_now(void)
 FAULT_CASE(case_load)
 {
     unsigned n = setting("CLIENTS", 4), minutes = setting("MINUTES", 5);
+    unsigned pace = setting("PACE_MS", 10000);
     unsigned ops, failed, lost;
     struct client c;
     if (!CHECK(client_open(&c, 97, image)))
         return;
     struct crowd *w = crowd_start(n, image);
     client_tells = true;
+    crowd_pace(w, pace);
     crowd_go(w);
     nap(20000 + 500 * n); /* every thread and cache there will be */
     crowd_stop(w);
@@ -125,8 +127,9 @@ FAULT_CASE(case_load)
     int runs = client_count(&c);
     CHECK(runs >= 0 && host_leftovers((unsigned)runs + 8) == 0);
     crowd_end(w, &ops, &failed, &lost);
-    printf("# %u clients, %u minutes: %u operations, %u failed, %u promises broken\n", n,
-           minutes, ops, failed, lost);
+    printf("# %u clients, %u minutes, %u ms between two of one: %u operations, %u failed, %u "
+           "promises broken\n",
+           n, minutes, pace, ops, failed, lost);
     CHECK(lost == 0 && failed * 100 <= ops);
     CHECK(after.fds_api <= before.fds_api + FDS_SLACK + 8 * n);
     CHECK(after.fds_parent <= before.fds_parent + FDS_SLACK + 2 * n);
