@@ -475,7 +475,9 @@ check-faults: $(FAULT_PARTS)
 .PHONY: check-load
 check-load: $(FAULT_PARTS)
 	@mkdir -p $(CHECK)
-	@CASES="runs load rows" CLIENTS=$${CLIENTS:-200} MINUTES=$${MINUTES:-30} HOST_MEM=$${HOST_MEM:-16G} tests/vm.sh faults
+	@export CASES="runs load rows" CLIENTS=$${CLIENTS:-200} MINUTES=$${MINUTES:-30} \
+		PACE_MS=$${PACE_MS:-20000} HOST_MEM=$${HOST_MEM:-16G} \
+		DETERMINISTIC=$${DETERMINISTIC:-1} PATIENT=1; tests/vm.sh faults
 
 ## check-e2e: the story, the API with the AWS SDK, the command line tool
 .PHONY: check-e2e

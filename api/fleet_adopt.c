@@ -15,7 +15,7 @@
 #include "../hypervisor/base/mem.h"
 #include "fleet_priv.h"
 
-#define ANSWER_LIMIT_MS 30000 /* a process that was busy or swapped out */
+#define ANSWER_LIMIT_MS 120000 /* a process that was busy or swapped out */
 
 int adopt_list(struct fleet *f, struct found_list *l, struct err *e)
 {

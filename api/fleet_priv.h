@@ -26,7 +26,7 @@
 #define FLEET_BUCKETS 4096u
 /* Generous: they are for guests that hang. On a host with an instruction-counted clock time
  * leaps ahead whenever a disk is waited for. */
-#define RESTORE_LIMIT_MS 60000 /* load, link and GP_RESTORED each */
+#define RESTORE_LIMIT_MS 300000 /* load, link and GP_RESTORED each: who is slow is not lost */
 #define FREEZE_LIMIT_MS  300000
 /* No balloon: with free-page reporting every clone goes through all of its free memory in its
  * first half minute, in sixteen rounds two seconds apart (the guest kernel's pace), and copies
