@@ -43,16 +43,16 @@ INIT :=  \
 
 API :=  \
 	api applog arn artifacts artifacts_read artifacts_uploads artifacts_write auth build_vm \
-	buildlog ca certs cgroup config config_json confine confine_calls conn cpfiles digest dockerfile \
+	buildlog ca certs cgroup chain config config_json confine confine_calls conn cpfiles digest dockerfile \
 	dockerfile_words durable edge edge_head edge_pump events exchange fleet fleet_addr fleet_adopt \
-	fleet_bound fleet_build fleet_checkpoint fleet_disk fleet_fork fleet_guest fleet_host \
+	fleet_bound fleet_build fleet_checkpoint fleet_disk fleet_flatten fleet_fork fleet_guest fleet_host \
 	fleet_idle fleet_image fleet_info fleet_io fleet_jobs fleet_open fleet_rollback fleet_room \
 	fleet_run fleet_stream fleet_table fleet_take front fsm guest_link guest_talk http1 http1_write \
 	jsonw keys layers mbed metrics netlink nft op ops_checkpoint ops_connector ops_exec ops_ext \
 	ops_file ops_fork ops_image ops_key ops_managed ops_microvm ops_run ops_tag ops_token \
 	ops_update ops_version ops_watch page parent parent_adopt parent_spawn pool reconcile role \
 	route s3 s3_body s3_chunked s3_list s3_multi s3_object s3_uploads s3_xml seal server shapes \
-	sigv4 sigv4_canon sigv4_sign siphash snapfiles store_checkpoint store_image store_misc \
+	sigv4 sigv4_canon sigv4_sign siphash snapfiles store_checkpoint store_disk store_image store_misc \
 	store_schema store_sqlite store_vm terminal throttle tls token urlenc uuid validate vmm ws zip
 
 BASE_SRC := $(BASE:%=hypervisor/base/%.c)
@@ -89,7 +89,7 @@ TESTED_GUEST := inflate zip glob users text util req upstream_text
 # tests/unit/test_NAME.c; the guest's own parsers, and those of the command line tool, are groups
 # of their own.
 UNIT := \
-	arn artifacts bench_peers blk_crash checkpoint_power cli_pack cli_text config crc32c devstate \
+	arn artifacts bench_peers blk_crash chain checkpoint_power cli_pack cli_text config crc32c devstate \
 	dockerfile fsm gdb_packet glob guest_link guest_zip http http_status inflate linelog ops ops_checkpoint \
 	ops_ext ops_guest ops_key openapi ops_update ops_vm overlay page pagewalk ring s3_chunked s3_uploads sigv4 \
 	sigv4_sign snapfile snapfile_delta snapfile_devices snapfile_forgery snapfile_old \

@@ -68,6 +68,8 @@ static const struct setting settings[] = {
           "MiB that the checkpoints of one microVM may take"),
     COUNT(checkpoint_quota_mib, "checkpoint-quota", "65536", 0, 1u << 30,
           "MiB that all checkpoints may take"),
+    COUNT(disk_layers, "disk-layers", "3", 1, 4,
+          "frozen layers of a disk; more are joined in the background (4: never)"),
     COUNT(max_duration_s, "max-duration", "28800", 0, UINT32_MAX - 1,
           "longest life of a microVM in seconds, 0: no limit"),
     COUNT(max_running, "max-running", "0", 0, PRIV_SLOTS,

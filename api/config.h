@@ -26,6 +26,7 @@ struct config {
     uint64_t max_conns, vm_requests;
     uint64_t artifact_quota_mib, artifact_max_mib;
     uint64_t checkpoint_max, checkpoint_vm_mib, checkpoint_quota_mib;
+    uint64_t disk_layers;              /* frozen ones that are not joined in the background */
     uint64_t max_duration_s;           /* of a microVM's life; 0: no limit */
     uint64_t max_running;              /* microVMs at once; 0: as many as fit */
     uint64_t api_rate, api_operations; /* per second, at once; 0: no limit */

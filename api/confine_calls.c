@@ -89,6 +89,7 @@ static const struct filter_rule rules[] = {
     CALL(set_tid_address, "a thread's start"),
     CALL(sched_getaffinity, "number of CPUs"),
     CALL(sched_setscheduler, "a background thread steps back"),
+    CALL(ioprio_set, "the same, from the disk"),
     CALL(sched_getscheduler, "the same"),
     CALL(sched_getparam, "the same"),
     CALL(sched_yield, "locks"),

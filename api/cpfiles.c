@@ -10,7 +10,6 @@
 
 #include "../hypervisor/base/fd.h"
 #include "../hypervisor/base/mem.h"
-#include "../snapshot/overmerge.h"
 #include "seal.h"
 
 static void tmp_name(char ret[SNAPFILES_NAME + 8], const char *id)
@@ -84,14 +83,14 @@ static int publish(const struct snap_io *io, int dir, const char *tmp, const cha
 }
 
 int cpfiles_merge(const struct snap_io *io, int disks_dir, const int *fds, unsigned n,
-                  const char *id, struct err *e)
+                  const char *id, const struct overlay_pace *pace, struct err *e)
 {
     char tmp[SNAPFILES_NAME + 8];
     tmp_name(tmp, id);
     int fd = io->open(io->ctx, disks_dir, tmp, O_RDWR | O_CREAT | O_EXCL, 0600);
     if (fd < 0)
         return err_sys(e, -fd, "make a disk layer");
-    int r = overlay_merge(io, fds, n, fd, NULL, e);
+    int r = overlay_merge(io, fds, n, fd, pace, NULL, e);
     if (r == 0 && (r = io->sync(io->ctx, fd)) < 0)
         err_sys(e, -r, "make a disk layer durable");
     snap_io_close(io, &fd);

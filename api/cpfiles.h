@@ -11,6 +11,7 @@
 #ifndef DORMOUSE_API_CPFILES_H
 #define DORMOUSE_API_CPFILES_H
 
+#include "../snapshot/overmerge.h"
 #include "snapfiles.h"
 
 /* A new top layer for a disk of `size` bytes, in the place of one that a crash has left. With
@@ -20,9 +21,9 @@ int cpfiles_top(const struct snap_io *io, int vm_dir, uint64_t serial, uint64_t 
 /* Gives the top a second, durable name among the layers. */
 int cpfiles_freeze(const struct snap_io *io, int vm_dir, uint64_t serial, int disks_dir,
                    const char *id, struct err *e);
-/* Several layers, bottom first, as one new one, durable. */
+/* Several layers, bottom first, as one new one, durable. pace NULL: at once. */
 int cpfiles_merge(const struct snap_io *io, int disks_dir, const int *fds, unsigned n,
-                  const char *id, struct err *e);
+                  const char *id, const struct overlay_pace *pace, struct err *e);
 /* The memory of a checkpoint: an empty file, and after it was written its publishing. */
 int cpfiles_memory(const struct snap_io *io, int dir, const char *id, int *ret_fd,
                    struct err *e);

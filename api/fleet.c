@@ -161,7 +161,7 @@ static void tell_state(const struct fvm *vm)
 int fleet_begin(struct fvm *vm, enum vm_event ev, struct err *e)
 {
     pthread_mutex_lock(&vm->lock);
-    while (vm->busy)
+    while (vm->busy || (ev == EV_ROLLBACK && vm->rejoining))
         pthread_cond_wait(&vm->cond, &vm->lock);
     int next = fsm_next(vm->state, ev), r = 0;
     if (next < 0) {

@@ -59,6 +59,7 @@ struct fleet_config {
     uint16_t public_port; /* goes into endpoint names when not 443 */
     unsigned max_running; /* microVMs at once, 0: as many as fit */
     struct checkpoint_limits checkpoints;
+    uint64_t disk_layers;  /* frozen ones of a disk that are not joined in the background */
     int parent_sock;       /* to the privileged parent, priv.h */
     struct events *events; /* NULL: nobody is told */
     struct metrics *metrics;

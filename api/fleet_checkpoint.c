@@ -172,8 +172,10 @@ static int checkpoint(struct fleet *f, struct fvm *vm, bool running, struct stor
         r = running ? of_running(f, &t, c, e) : of_suspended(f, &t, c, e);
     if (!running)
         vm_close_dir(vm);
-    if (r == 0)
+    if (r == 0) {
         tell(&t, c);
+        flatten_want(f, vm);
+    }
     return r;
 }
 

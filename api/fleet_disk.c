@@ -39,6 +39,25 @@ int disk_open(struct fleet *f, const struct store_disk *d, struct open_disk *ret
     return 0;
 }
 
+int vm_disk_layers(struct fvm *vm, struct open_disk *ret, struct err *e)
+{
+    for (;;) {
+        pthread_mutex_lock(&vm->lock);
+        struct store_disk d = vm->disk;
+        pthread_mutex_unlock(&vm->lock);
+        int r = disk_open(vm->f, &d, ret, e);
+        if (r != -ENOENT)
+            return r;
+        /* Files go after the chain was changed, so when one is not there it was, or never will
+         * be. */
+        pthread_mutex_lock(&vm->lock);
+        bool same = d.n == vm->disk.n;
+        pthread_mutex_unlock(&vm->lock);
+        if (same)
+            return r;
+    }
+}
+
 bool disk_there(struct fleet *f, const struct store_disk *d)
 {
     AUTO(disk_close) struct open_disk l;

@@ -271,13 +271,14 @@ static int from_now(struct forking *k, struct err *e)
     int r = take_begin(k->f, &t, e);
     if (r == 0)
         r = k->running ? from_running(k, &t, e) : from_suspended(k, &t, e);
-    if (r == 0)
-        log_info("%s forked into %zu in %.2f ms (stood still %.2f, saved in %.2f), %.1f MiB of "
-                 "memory, %.1f MiB of disk, %u layers",
-                 k->ask->parent, k->n, (double)(now_ns() - t.begin) / 1e6,
-                 (double)(t.thawed - t.frozen) / 1e6, (double)t.saved.pause_ns / 1e6,
-                 (double)t.saved.file_bytes / 1048576, (double)t.layer_bytes / 1048576,
-                 t.disk.n);
+    if (r < 0)
+        return r;
+    flatten_want(k->f, k->parent);
+    log_info("%s forked into %zu in %.2f ms (stood still %.2f, saved in %.2f), %.1f MiB of "
+             "memory, %.1f MiB of disk, %u layers",
+             k->ask->parent, k->n, (double)(now_ns() - t.begin) / 1e6,
+             (double)(t.thawed - t.frozen) / 1e6, (double)t.saved.pause_ns / 1e6,
+             (double)t.saved.file_bytes / 1048576, (double)t.layer_bytes / 1048576, t.disk.n);
     return r;
 }
 

@@ -94,6 +94,7 @@ void fleet_host_info(struct fleet *f, struct fleet_host_info *ret)
     for (const struct job *j = f->builds.head; j; j = j->next)
         ret->builds++;
     pthread_mutex_unlock(&f->jlock);
+    store_layer_sum(f->store, &ret->disk_layers, &ret->disk_layer_bytes, NULL);
     /* Embryos first: one taken between the two counts is then in use, not lost. */
     ret->embryos = pool_count(f->pool);
     unsigned used = fleet_io_slots_used(f->io);

@@ -36,7 +36,8 @@ struct fleet_host_info {
     unsigned builds;            /* under way or waiting */
     unsigned states[VM_STATES]; /* microVMs that have not ended */
     unsigned cpus;
-    uint64_t memory_bytes, memory_in_use; /* baselines of those that run */
+    uint64_t disk_layers, disk_layer_bytes; /* frozen ones, of all disks and checkpoints */
+    uint64_t memory_bytes, memory_in_use;   /* baselines of those that run */
 };
 void fleet_host_info(struct fleet *f, struct fleet_host_info *ret);
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Background work of the fleet: two queues with worker threads made on demand
- * (lives of microVMs, builds), and one thread that writes rows to the store
+ * Background work of the fleet: queues with worker threads made on demand
+ * (lives of microVMs, builds, chores), and one thread that writes rows to the store
  * while their owner does something else.
  */
 #include <errno.h>
@@ -16,6 +16,7 @@
 
 #define LIVES_MAX  16u
 #define BUILDS_MAX 2u
+#define CHORES_MAX 1u
 
 static void run_life(struct fleet *f, struct job *j)
 {
@@ -75,6 +76,9 @@ static void run_life(struct fleet *f, struct job *j)
     }
     case JOB_END:
         fleet_end_machine(f, vm);
+        return;
+    case JOB_FLATTEN:
+        fleet_flatten(f, vm);
         return;
     case JOB_BUILD: {
         pthread_mutex_lock(&f->jlock);
@@ -158,7 +162,9 @@ void job_push(struct fleet *f, enum job_kind kind, struct fvm *vm, const char *i
     j->major = major;
     snprintf(j->image, sizeof j->image, "%s", image ? image : "");
     pthread_mutex_lock(&f->jlock);
-    struct job_queue *q = kind == JOB_BUILD ? &f->builds : &f->lives;
+    struct job_queue *q = kind == JOB_BUILD     ? &f->builds
+                          : kind == JOB_FLATTEN ? &f->chores
+                                                : &f->lives;
     *q->tail = j;
     q->tail = &j->next;
     if (q->idle == 0 && q->threads < q->max)
@@ -233,6 +239,7 @@ int jobs_open(struct fleet *f, struct err *e)
     pthread_condattr_destroy(&attr);
     f->lives = (struct job_queue){.tail = &f->lives.head, .max = LIVES_MAX};
     f->builds = (struct job_queue){.tail = &f->builds.head, .max = BUILDS_MAX};
+    f->chores = (struct job_queue){.tail = &f->chores.head, .max = CHORES_MAX};
     f->writes_tail = &f->writes;
     f->next_wake = UINT64_MAX;
     int r = pthread_create(&f->writer_thread, NULL, writer_main, f);
@@ -254,7 +261,7 @@ int jobs_start_timer(struct fleet *f, struct err *e)
 void jobs_close(struct fleet *f)
 {
     pthread_mutex_lock(&f->jlock);
-    f->stop = true;
+    __atomic_store_n(&f->stop, true, __ATOMIC_RELAXED); /* chores look without the lock */
     build_cancel_all(f);
     pthread_cond_broadcast(&f->jcond);
     pthread_cond_broadcast(&f->tcond);

@@ -69,8 +69,10 @@ static int open_all(struct fleet *f, struct err *e)
         r = jobs_open(f, e);
     if (r == 0)
         r = fleet_reconcile(f, e);
-    if (r == 0)
+    if (r == 0) {
         layers_collect(f->layers);
+        flatten_all(f); /* what the last daemon did not come to */
+    }
     if (r == 0)
         r = jobs_start_timer(f, e);
     return r;

@@ -94,6 +94,8 @@ struct fvm {
     unsigned in_flight;
     uint64_t idle_since;        /* now_ns() of the last activity */
     struct store_disk disk;     /* its frozen layers, and which file is on top */
+    bool flatten_queued;        /* a job will make the chain of those shorter; lock */
+    bool rejoining;             /* its rows are being changed to the shorter chain; lock */
     struct fork_source *source; /* until it has started; NULL: it begins from its image */
     bool new_dir;               /* its directory may not be durable yet */
     bool cut;                   /* the next restore is a way back in time */
@@ -115,6 +117,7 @@ enum job_kind {
     JOB_STALE,
     JOB_LOST,
     JOB_END,
+    JOB_FLATTEN,
     JOB_BUILD
 };
 
@@ -178,9 +181,9 @@ struct fleet {
     pthread_mutex_t jlock;
     pthread_cond_t jcond, wcond, tcond;
     bool stop, writer_stop, timer_kick;
-    struct job_queue lives, builds;
-    struct build *building; /* those under way */
-    uint64_t build_mem;     /* of their machines */
+    struct job_queue lives, builds, chores; /* chores: what nobody waits for */
+    struct build *building;                 /* those under way */
+    uint64_t build_mem;                     /* of their machines */
     struct row_write *writes, **writes_tail;
     uint64_t next_wake; /* when the timers look next; jlock */
     pthread_t timer_thread, writer_thread;
@@ -197,6 +200,7 @@ void fleet_vm_lost(void *ctx); /* from the I/O thread, ctx: struct fvm */
 /* fleet_room.c */
 /* -ENOSPC when the host cannot take one more; unadmit may be called at any time. */
 int fleet_admit(struct fleet *f, struct fvm *vm, struct err *e);
+uint64_t fleet_disk_free(const struct fleet *f); /* of the file system with the state */
 /* The same, after suspending microVMs that are idle, which takes its time. fresh: a new disk,
  * too.
  */
@@ -357,12 +361,18 @@ void disk_close(struct open_disk *l);
 int disk_open(struct fleet *f, const struct store_disk *d, struct open_disk *ret,
               struct err *e);
 bool disk_there(struct fleet *f, const struct store_disk *d);
+/* Those of a session that rests: they may be joined to others meanwhile. */
+int vm_disk_layers(struct fvm *vm, struct open_disk *ret, struct err *e);
 /* The layer on top, for reading and writing. */
 int vm_disk_open(const struct fvm *vm, struct err *e);
 /* A paused machine goes on over these layers, with `top` to write to. */
 int disk_switch(struct fvm *vm, const struct open_disk *l, int top, struct err *e);
 /* Removes the files of layers that no disk has any more. */
 void disk_collect(struct fleet *f);
+/* fleet_flatten.c: queues a job if a microVM's chain of layers is too long; for all of them */
+void flatten_want(struct fleet *f, struct fvm *vm);
+void flatten_all(struct fleet *f);
+void fleet_flatten(struct fleet *f, struct fvm *vm); /* JOB_FLATTEN */
 /* What a microVM that has ended holds of layers, and unless `keep` its checkpoints. */
 void checkpoints_end(struct fleet *f, const char *vm_id, bool keep);
 /* Checkpoints of microVMs that are forgotten, layers of those that have ended. */

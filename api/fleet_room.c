@@ -46,7 +46,7 @@ static uint64_t available(struct fleet *f)
     return f->mem_available;
 }
 
-static uint64_t disk_free(const struct fleet *f)
+uint64_t fleet_disk_free(const struct fleet *f)
 {
     struct statvfs st;
     return fstatvfs(f->state_dir, &st) < 0 ? UINT64_MAX : (uint64_t)st.f_bavail * st.f_frsize;
@@ -165,7 +165,7 @@ static bool make_room(struct fleet *f)
 
 int fleet_admit_or_make_room(struct fleet *f, struct fvm *vm, bool fresh, struct err *e)
 {
-    uint64_t left = fresh ? disk_free(f) : UINT64_MAX;
+    uint64_t left = fresh ? fleet_disk_free(f) : UINT64_MAX;
     if (left < DISK_RESERVE)
         return err_set(e, ENOSPC,
                        "no capacity: %llu MiB are left on the state directory's disk",

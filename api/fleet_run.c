@@ -375,6 +375,7 @@ int vm_suspend(struct fleet *f, struct fvm *vm, struct err *e)
         vm_drop_process(f, vm);
         vm_close_dir(vm);
         fleet_step(vm, EV_SUSPENDED);
+        flatten_want(f, vm);
         log_info("%s suspended in %.2f ms (hook %.2f, freeze %.2f, save %.2f, paused %.2f), "
                  "%.1f MiB",
                  vm->row.id, (double)(end - begin) / 1e6, (double)(hook - begin) / 1e6,
@@ -422,7 +423,7 @@ static int load_session(struct fleet *f, struct fvm *vm, struct phases *ph, bool
         return err_sys(e, errno, "open the files of the suspended microVM");
     AUTO_CLOSE int disk = vm_disk_open(vm, e);
     AUTO(disk_close) struct open_disk layers;
-    if (disk_open(f, &vm->disk, &layers, e) < 0 || disk < 0)
+    if (vm_disk_layers(vm, &layers, e) < 0 || disk < 0)
         return -e->num;
     if (f->seal && seal_check(f->seal, mem, e) < 0)
         return -e->num;

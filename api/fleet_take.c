@@ -12,13 +12,14 @@
 #include "../hypervisor/base/log.h"
 #include "../hypervisor/base/mem.h"
 #include "../snapshot/overlay.h"
+#include "chain.h"
 #include "cpfiles.h"
 
 int take_hold(struct fvm *vm, const char *verb, bool *ret_running, struct err *e)
 {
     int r = 0;
     pthread_mutex_lock(&vm->lock);
-    while (vm->busy)
+    while (vm->busy || vm->rejoining)
         pthread_cond_wait(&vm->cond, &vm->lock);
     if (vm->state == VM_RUNNING || vm->state == VM_SUSPENDED) {
         vm->busy = true;
@@ -60,36 +61,30 @@ static uint64_t allocated(int dir, const char *name)
     return fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0 ? (uint64_t)st.st_blocks * 512 : 0;
 }
 
-/* Two neighbours become one, those that hold the least: what is large is not copied again and
- * again. */
+/* When checkpoints follow each other faster than fleet_flatten.c shortens the chain. */
 static int make_room(struct fleet *f, struct take *t, struct err *e)
 {
     struct store_disk *d = &t->disk;
-    uint64_t bytes[DISK_FROZEN_MAX], least = UINT64_MAX;
-    uint32_t at = 0;
-    if (d->n < DISK_FROZEN_MAX)
-        return 0;
+    uint64_t bytes[DISK_FROZEN_MAX], sum;
+    struct chain_part part;
     for (uint32_t i = 0; i < d->n; i++)
         bytes[i] = allocated(f->disks_dir, d->layers[i]);
-    for (uint32_t i = 0; i + 1 < d->n; i++) {
-        if (bytes[i] + bytes[i + 1] < least) {
-            least = bytes[i] + bytes[i + 1];
-            at = i;
-        }
-    }
+    if (!chain_choose(d, bytes, DISK_FROZEN_MAX - 1, &part, &sum))
+        return 0;
+    struct store_disk joined = {.n = part.n};
+    memcpy(joined.layers, part.layers, sizeof joined.layers);
     AUTO(disk_close) struct open_disk l;
-    int r = disk_open(f, d, &l, e);
+    int r = disk_open(f, &joined, &l, e);
     char *id = t->fresh[t->nfresh];
     uuid_make(id);
     if (r == 0)
-        r = cpfiles_merge(&snap_io_host, f->disks_dir, l.fd + at, 2, id, e);
+        r = cpfiles_merge(&snap_io_host, f->disks_dir, l.fd, l.n, id, NULL, e);
     if (r < 0)
         return err_wrap(e, "shorten the chain of disk layers");
     t->nfresh++;
-    memcpy(d->layers[at], id, LAYER_CAP);
-    memmove(d->layers[at + 1], d->layers[at + 2], (d->n - at - 2) * sizeof d->layers[0]);
-    d->n--;
-    log_debug("%s: merged two disk layers of %.1f MiB", t->vm->row.id, (double)least / 1048576);
+    chain_join(d, &part, id);
+    log_debug("%s: merged %u disk layers of %.1f MiB", t->vm->row.id, part.n,
+              (double)sum / 1048576);
     return 0;
 }
 

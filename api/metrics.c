@@ -25,6 +25,9 @@ struct metrics {
     struct histogram phases[METRIC_PHASE_COUNT];
     struct histogram doors[DOOR_COUNT];
     uint64_t statuses[DOOR_COUNT][CLASSES];
+    struct {
+        uint64_t n[FLATTEN_COUNT], layers, bytes, ns;
+    } flatten;
     const char *const *names;
     unsigned noperations;
     uint64_t operations[OPERATIONS_MAX][CLASSES];
@@ -38,6 +41,7 @@ static const struct {
 #undef PHASE
 };
 static const char *const door_names[DOOR_COUNT] = {"api", "s3", "endpoint", "health", "other"};
+static const char *const flatten_names[FLATTEN_COUNT] = {"done", "dropped", "failed"};
 static const char *const class_names[CLASSES] = {"ok", "client_error", "server_error"};
 
 struct metrics *metrics_new(const char *const *operations, unsigned n)
@@ -99,6 +103,39 @@ void metrics_operation(struct metrics *m, unsigned operation, int status)
         add(&m->operations[operation][class_of(status)], 1);
 }
 
+void metrics_flatten(struct metrics *m, enum metric_flatten how, unsigned layers,
+                     uint64_t bytes, uint64_t ns)
+{
+    if (!m || how >= FLATTEN_COUNT)
+        return;
+    add(&m->flatten.n[how], 1);
+    add(&m->flatten.ns, ns);
+    if (how == FLATTEN_DONE) {
+        add(&m->flatten.layers, layers);
+        add(&m->flatten.bytes, bytes);
+    }
+}
+
+static void counter(struct buf *b, const char *name, const char *help)
+{
+    buf_printf(b, "# HELP dormouse_%s %s\n# TYPE dormouse_%s counter\n", name, help, name);
+}
+
+static void write_flatten(const struct metrics *m, struct buf *b)
+{
+    counter(b, "flatten_total",
+            "Chains of disk layers that were made shorter in the background.");
+    for (unsigned i = 0; i < FLATTEN_COUNT; i++)
+        buf_printf(b, "dormouse_flatten_total{outcome=\"%s\"} %" PRIu64 "\n", flatten_names[i],
+                   get(&m->flatten.n[i]));
+    counter(b, "flatten_layers_total", "Disk layers that were joined to others.");
+    buf_printf(b, "dormouse_flatten_layers_total %" PRIu64 "\n", get(&m->flatten.layers));
+    counter(b, "flatten_bytes_total", "Bytes of the layers that took their place.");
+    buf_printf(b, "dormouse_flatten_bytes_total %" PRIu64 "\n", get(&m->flatten.bytes));
+    counter(b, "flatten_seconds_total", "Time that it took.");
+    buf_printf(b, "dormouse_flatten_seconds_total %.6f\n", (double)get(&m->flatten.ns) / 1e9);
+}
+
 static void write_histogram(struct buf *b, const char *name, const char *label,
                             const char *value, const struct histogram *h)
 {
@@ -149,5 +186,6 @@ void metrics_write(const struct metrics *m, struct buf *b)
             buf_printf(
                 b, "dormouse_operations_total{operation=\"%s\",outcome=\"%s\"} %" PRIu64 "\n",
                 m->names[i], class_names[c], get(&m->operations[i][c]));
+    write_flatten(m, b);
     write_phases(m, b);
 }

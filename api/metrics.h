@@ -20,6 +20,9 @@ enum metric_phase {
     METRIC_PHASE_COUNT
 };
 
+/* How the background's work on a chain of disk layers ended. */
+enum metric_flatten { FLATTEN_DONE, FLATTEN_DROPPED, FLATTEN_FAILED, FLATTEN_COUNT };
+
 enum metric_door { DOOR_API, DOOR_S3, DOOR_EDGE, DOOR_HEALTH, DOOR_OTHER, DOOR_COUNT };
 
 /* NULL when out of memory. `operations` are named in what is written; they must stay. */
@@ -28,6 +31,9 @@ void metrics_free(struct metrics *m);
 void metrics_phase(struct metrics *m, enum metric_phase p, uint64_t ns);
 void metrics_request(struct metrics *m, enum metric_door d, int status, uint64_t ms);
 void metrics_operation(struct metrics *m, unsigned operation, int status);
+/* `layers` of a disk became one of `bytes` in that time; or did not. */
+void metrics_flatten(struct metrics *m, enum metric_flatten how, unsigned layers,
+                     uint64_t bytes, uint64_t ns);
 /* The text format, version 0.0.4. */
 void metrics_write(const struct metrics *m, struct buf *b);
 

@@ -105,6 +105,9 @@ void api_metrics(struct api *a, struct http_res *res)
     gauge(b, "slots", "Processes at most.", info.slots);
     gauge(b, "slots_in_use", "Processes that run something, or come or go.", info.slots_in_use);
     gauge(b, "builds", "Builds under way or waiting.", info.builds);
+    gauge(b, "disk_layers", "Frozen disk layers of microVMs and checkpoints.",
+          info.disk_layers);
+    gauge(b, "disk_layers_bytes", "What they took when they were made.", info.disk_layer_bytes);
     gauge(b, "cpus", "Processors of the host.", info.cpus);
     gauge(b, "memory_bytes", "Memory of the host.", info.memory_bytes);
     gauge(b, "memory_in_use_bytes", "Baselines of the microVMs that run.", info.memory_in_use);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Checkpoints, forks and disk layers in the SQLite store; see store_checkpoint.h. */
+/* Checkpoints and forks in the SQLite store; see store_checkpoint.h. */
 #include "store_checkpoint.h"
 
 #include <errno.h>
@@ -10,139 +10,6 @@
 #include "store_priv.h"
 
 #define BATCH 64
-
-/* ---- disks and layers ---------------------------------------------------------------- */
-
-static int read_layers(struct conn *c, const char *holder, struct store_disk *ret,
-                       struct err *e)
-{
-    sqlite3_stmt *st;
-    int r = store_stmt(c, SQL_disk_layers, &st, e), rc = SQLITE_DONE;
-    if (r < 0)
-        return r;
-    store_bind_text(st, 1, holder);
-    while (r == 0 && (rc = sqlite3_step(st)) == SQLITE_ROW) {
-        if (ret->n == DISK_FROZEN_MAX)
-            r = err_set(e, EUCLEAN, "the disk of %s has more than %u layers", holder,
-                        DISK_FROZEN_MAX);
-        else
-            store_text(st, 0, ret->layers[ret->n++], LAYER_CAP);
-    }
-    if (r == 0 && rc != SQLITE_DONE)
-        r = store_fail(c->db, rc, "read the layers of a disk", e);
-    store_done(c, SQL_disk_layers, st);
-    return r;
-}
-
-int store_disk_get(struct store *s, const char *holder, struct store_disk *ret, struct err *e)
-{
-    struct conn *c = store_reader(s);
-    sqlite3_stmt *st;
-    memset(ret, 0, sizeof *ret);
-    int r = store_stmt(c, SQL_disk_get, &st, e), rc = SQLITE_DONE;
-    if (r == 0) {
-        store_bind_text(st, 1, holder);
-        rc = sqlite3_step(st);
-        if (rc == SQLITE_ROW)
-            ret->serial = (uint64_t)sqlite3_column_int64(st, 0);
-        else if (rc != SQLITE_DONE)
-            r = store_fail(c->db, rc, "read a disk", e);
-        store_done(c, SQL_disk_get, st);
-    }
-    if (rc == SQLITE_ROW)
-        r = read_layers(c, holder, ret, e);
-    store_unlock(c);
-    return r;
-}
-
-static int put_layer(struct store *s, const char *holder, uint32_t pos, const char *layer,
-                     struct err *e)
-{
-    sqlite3_stmt *st;
-    int r = store_stmt(&s->w, SQL_disk_layer_put, &st, e);
-    if (r < 0)
-        return r;
-    store_bind_text(st, 1, holder);
-    sqlite3_bind_int64(st, 2, pos);
-    store_bind_text(st, 3, layer);
-    return store_exec(&s->w, SQL_disk_layer_put, st, NULL, e);
-}
-
-static int put_disk(struct store *s, const char *holder, const struct store_disk *d,
-                    struct err *e)
-{
-    const char *args[] = {holder};
-    sqlite3_stmt *st;
-    int r = store_run(s, SQL_disk_drop, NULL, e, 1, args);
-    if (r == 0)
-        r = store_stmt(&s->w, SQL_disk_put, &st, e);
-    if (r < 0)
-        return r;
-    store_bind_text(st, 1, holder);
-    sqlite3_bind_int64(st, 2, (sqlite3_int64)d->serial);
-    r = store_exec(&s->w, SQL_disk_put, st, NULL, e);
-    for (uint32_t i = 0; i < d->n && r == 0; i++)
-        r = put_layer(s, holder, i, d->layers[i], e);
-    return r;
-}
-
-int store_disk_set(struct store *s, const char *holder, const struct store_disk *d,
-                   struct err *e)
-{
-    int r = store_begin(s, e);
-    if (r < 0)
-        return r;
-    if ((r = put_disk(s, holder, d, e)) == 0)
-        return store_commit(s, e);
-    store_rollback(s);
-    return r;
-}
-
-int store_disk_drop(struct store *s, const char *holder, struct err *e)
-{
-    const char *args[] = {holder};
-    return store_run(s, SQL_disk_drop, NULL, e, 1, args);
-}
-
-int store_disk_count(struct store *s, uint64_t *ret, struct err *e)
-{
-    return store_count(s, SQL_disk_count, "", 0, ret, e);
-}
-
-int store_layer_add(struct store *s, const char *id, uint64_t bytes, struct err *e)
-{
-    pthread_mutex_lock(&s->w.lock);
-    sqlite3_stmt *st;
-    int r = store_stmt(&s->w, SQL_layer_add, &st, e);
-    if (r == 0) {
-        store_bind_text(st, 1, id);
-        sqlite3_bind_int64(st, 2, (sqlite3_int64)bytes);
-        r = store_exec(&s->w, SQL_layer_add, st, NULL, e);
-    }
-    store_unlock(&s->w);
-    return r;
-}
-
-int store_layers_unused(struct store *s, char (*ret)[LAYER_CAP], size_t max, size_t *ret_n,
-                        struct err *e)
-{
-    pthread_mutex_lock(&s->w.lock);
-    sqlite3_stmt *st;
-    int rc = SQLITE_DONE, r = store_stmt(&s->w, SQL_layer_unused, &st, e);
-    *ret_n = 0;
-    if (r == 0) {
-        sqlite3_bind_int64(st, 1, (sqlite3_int64)max);
-        while (*ret_n < max && (rc = sqlite3_step(st)) == SQLITE_ROW)
-            store_text(st, 0, ret[(*ret_n)++], LAYER_CAP);
-        if (rc == SQLITE_ROW) /* all are out, and the statement's work is done with them */
-            rc = sqlite3_step(st);
-        if (rc != SQLITE_DONE)
-            r = store_fail(s->w.db, rc, "forget unused layers", e);
-        store_done(&s->w, SQL_layer_unused, st);
-    }
-    store_unlock(&s->w);
-    return r;
-}
 
 /* ---- checkpoints --------------------------------------------------------------------- */
 
@@ -177,7 +44,7 @@ int store_checkpoint_add(struct store *s, const struct store_checkpoint *c,
         return r;
     r = add_row(s, c, e);
     if (r == 0)
-        r = put_disk(s, c->id, d, e);
+        r = store_disk_set(s, c->id, d, e);
     if (r == 0)
         return store_commit(s, e);
     store_rollback(s);

@@ -31,6 +31,22 @@ int store_layer_add(struct store *s, const char *id, uint64_t bytes, struct err 
 int store_layers_unused(struct store *s, char (*ret)[LAYER_CAP], size_t max, size_t *ret_n,
                         struct err *e);
 
+int store_layer_sum(struct store *s, uint64_t *ret_count, uint64_t *ret_bytes, struct err *e);
+
+/* MicroVMs that have a layer, themselves or by a checkpoint; also those that have ended. */
+struct store_ids {
+    char (*v)[ID_CAP];
+    size_t n;
+};
+void store_ids_free(struct store_ids *l);
+int store_layer_vms(struct store *s, const char *layer, struct store_ids *ret, struct err *e);
+/* In the disks of a microVM and of its checkpoints, `to` takes the place of these layers where
+ * they lie one on the other. vm NULL: in the checkpoints of microVMs that have ended. ret_n: in
+ * how many disks. */
+struct chain_part; /* chain.h */
+int store_disk_join(struct store *s, const char *vm, const struct chain_part *from,
+                    const char *to, uint32_t *ret_n, struct err *e);
+
 struct store_checkpoint {
     uint64_t row;                /* creation order */
     char id[ID_CAP], vm[ID_CAP]; /* checkpoint-<uuid> */

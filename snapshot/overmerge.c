@@ -18,7 +18,23 @@ struct merge {
     struct overlay *from[LAYERS_MAX], *to;
     unsigned n;
     uint8_t *piece;
+    const struct overlay_pace *pace;
+    uint64_t unsynced;
 };
+
+static int keep_pace(struct merge *m, uint64_t count, struct err *e)
+{
+    if (!m->pace)
+        return 0;
+    if (m->pace->stop && m->pace->stop(m->pace->ctx))
+        return err_set(e, ECANCELED, "the merge of disk layers is not wanted any more");
+    m->unsynced += count * OVERLAY_BLOCK;
+    if (m->unsynced < m->pace->sync_bytes)
+        return 0;
+    m->unsynced = 0;
+    int r = m->io->sync(m->io->ctx, overlay_fd(m->to));
+    return r < 0 ? err_sys(e, -r, "make a disk layer durable") : 0;
+}
 
 /* Zeros need no place: a marked block in a hole is zero. */
 static int write_piece(struct merge *m, uint64_t block, uint64_t count, struct err *e)
@@ -62,6 +78,8 @@ static int merge_all(struct merge *m, uint64_t *ret_blocks, struct err *e)
         if (from) {
             run = MIN(run, (uint64_t)PIECE);
             int r = copy(m, from, b, run, e);
+            if (r == 0)
+                r = keep_pace(m, run, e);
             if (r < 0)
                 return r;
             held += run;
@@ -96,9 +114,9 @@ static int write_marks(struct merge *m, int out, struct err *e)
 }
 
 int overlay_merge(const struct snap_io *io, const int *fds, unsigned n, int out,
-                  uint64_t *ret_blocks, struct err *e)
+                  const struct overlay_pace *pace, uint64_t *ret_blocks, struct err *e)
 {
-    struct merge m = {.io = io};
+    struct merge m = {.io = io, .pace = pace};
     AUTO_FREE uint8_t *piece = aligned_alloc(OVERLAY_BLOCK, (size_t)PIECE * OVERLAY_BLOCK);
     int r = 0;
     if (!piece)

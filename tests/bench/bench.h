@@ -64,7 +64,8 @@ struct spec {
     unsigned vcpus;
     uint64_t mem;
     bool disk, net, vsock;
-    bool address; /* the host's end of the network has an address */
+    unsigned overlays; /* empty ones over the disk; only Dormouse's machines have them */
+    bool address;      /* the host's end of the network has an address */
     const char *cmdline;
     const char *initrd; /* NULL: the benchmark's own */
 };

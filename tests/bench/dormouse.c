@@ -14,6 +14,7 @@
 #include "../../api/parent_spawn.h"
 #include "../../hypervisor/base/msg.h"
 #include "../../hypervisor/ctl.h"
+#include "../../snapshot/overlay.h"
 #include "../../snapshot/snapfile.h"
 #include "bench.h"
 #include "layer.h"
@@ -21,6 +22,7 @@
 #define LIMIT_MS 120000
 #define CGROUP   "/sys/fs/cgroup/bench"
 #define VMM_UID  64000u
+#define FDS_MAX  16u
 
 static struct spawn_host host;
 static int cgroup = -1;
@@ -114,6 +116,20 @@ static bool order(struct inst *in, uint32_t type, const void *body, size_t len, 
     return false;
 }
 
+/* An empty layer over the disk, the same each time. */
+static int overlay(unsigned i)
+{
+    char path[300];
+    struct stat st;
+    snprintf(path, sizeof path, "%s.%u", disk_path(), i);
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (fd < 0 || fstat(fd, &st) < 0 || st.st_size > 0)
+        return fd;
+    if (stat(disk_path(), &st) < 0 || overlay_create(fd, (uint64_t)st.st_size, NULL) < 0)
+        complain("no disk layer %u", i);
+    return fd;
+}
+
 static struct ctl_machine machine(struct inst *in, const struct spec *s, int *fds, size_t *nfds)
 {
     struct ctl_machine m = {.version = CTL_VERSION,
@@ -128,9 +144,11 @@ static struct ctl_machine machine(struct inst *in, const struct spec *s, int *fd
     if (s->net)
         fds[(*nfds)++] = in->tap;
     if (s->disk) {
-        m.disks[0].nlayers = 1;
+        m.disks[0].nlayers = 1 + s->overlays;
         snprintf(m.disks[0].serial, sizeof m.disks[0].serial, "bench");
         fds[(*nfds)++] = open(disk_path(), O_RDWR | O_CLOEXEC);
+        for (unsigned i = 0; i < s->overlays; i++)
+            fds[(*nfds)++] = overlay(i);
     }
     return m;
 }
@@ -145,7 +163,7 @@ static void close_fds(const struct inst *in, const int *fds, size_t n)
 
 static bool boot(struct inst *in, const struct spec *s, uint64_t *ready_ns)
 {
-    int fds[8], console;
+    int fds[FDS_MAX], console;
     size_t n = 3;
     if (!embryo(in, s))
         return false;
@@ -184,7 +202,7 @@ static bool is_layered(const char *image)
 static bool restore(struct inst *in, const struct spec *s, const char *image,
                     const char *session)
 {
-    int fds[8], console;
+    int fds[FDS_MAX], console;
     size_t n = 0;
     if (!console_open(in, &console))
         return false;

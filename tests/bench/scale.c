@@ -87,6 +87,7 @@ static void grow(const struct target *t, const char *params, const struct spec *
 void cases_growth(const struct plan *p)
 {
     static const unsigned sizes[] = {128, 512, 2048, 8192, 32768}, cpus[] = {1, 2, 4, 8, 16};
+    static const unsigned overlays[] = {0, 1, 3, 7};
     char params[64];
     if ((p->quick && !p->only) || !wanted(p, "growth"))
         return;
@@ -114,6 +115,12 @@ void cases_growth(const struct plan *p)
                 break;
             s.vcpus = cpus[i];
             snprintf(params, sizeof params, "{\"vcpus\":%u}", cpus[i]);
+            grow(t, params, &s);
+        }
+        s.vcpus = 1;
+        for (unsigned i = 0; i < ARRAY_LEN(overlays) && t == &target_dormouse; i++) {
+            s.overlays = overlays[i];
+            snprintf(params, sizeof params, "{\"disk_layers\":%u}", 1 + overlays[i]);
             grow(t, params, &s);
         }
     }

@@ -267,6 +267,51 @@ test('twelve checkpoints, each a way back; the chain of layers stays short', asy
   await end(vm);
 });
 
+async function metric(line) {
+  const { text } = await signed('/dormouse/v1/metrics');
+  const found = text.split('\n').find((l) => l.startsWith(`${line} `));
+  assert.ok(found, line);
+  return Number(found.split(' ')[1]);
+}
+
+const joined = () => metric('dormouse_flatten_total{outcome="done"}');
+
+test('a chain of four layers is joined in the background, under all that have it', async () => {
+  const before = await joined();
+  const layers = await metric('dormouse_disk_layers');
+  const vm = await run();
+  const want = (n) => Array.from({ length: n }, (_, k) => `v${k}`).join(' ');
+  for (let i = 0; i < 3; i++) {
+    await add(vm, `v${i}`);
+    await get(vm, `/bulk?mib=${i === 1 ? 24 : 8}`);
+    await checkpoint(vm, { name: `n${i}` });
+  }
+  assert.equal(await joined(), before, 'three are left as they are');
+  await add(vm, 'v3');
+  await vms.suspendMicrovm({ microvmIdentifier: vm.microvmId });
+  await checkpoint(vm, { name: 'n3' });
+  // At once: this resume goes on with the old chain, or the new one, whichever is there.
+  assert.deepEqual(values(await get(vm)), [want(4), want(4)]);
+  const [child] = await fork(vm);
+  await until('layers are joined', async () => (await joined()) > before);
+  assert.equal(await metric('dormouse_flatten_total{outcome="failed"}'), 0);
+  assert.ok((await metric('dormouse_flatten_layers_total')) >= 2);
+  assert.ok((await metric('dormouse_flatten_bytes_total')) > 0);
+  assert.ok((await metric('dormouse_flatten_seconds_total')) > 0);
+  // The machine has its old files open, which have no name any more; then it opens the new ones.
+  assert.deepEqual(values(await add(vm, 'x')), [`${want(4)} x`, `${want(4)} x`]);
+  assert.deepEqual(values(await add(child, 'y')), [`${want(4)} y`, `${want(4)} y`]);
+  for (const m of [vm, child]) await vms.suspendMicrovm({ microvmIdentifier: m.microvmId });
+  assert.deepEqual(values(await get(vm)), [`${want(4)} x`, `${want(4)} x`]);
+  assert.deepEqual(values(await get(child)), [`${want(4)} y`, `${want(4)} y`]);
+  for (const i of [0, 3, 1, 2]) {
+    await rollback(vm, `n${i}`);
+    assert.deepEqual(values(await get(vm)), [want(i + 1), want(i + 1)]);
+  }
+  await end(vm, child);
+  await until('no layer is left', async () => (await metric('dormouse_disk_layers')) === layers);
+});
+
 test('what is refused, and how', async () => {
   const vm = await run();
   await get(vm);

@@ -346,7 +346,7 @@ static int merge(struct world *w)
     for (unsigned i = 0; i < 2 && r >= 0; i++)
         r = fds[i] = disk_open(&w->disk, layers, rows.layers[i], O_RDWR, 0);
     if (r >= 0)
-        r = cpfiles_merge(io, layers, fds, 2, "m", NULL);
+        r = cpfiles_merge(io, layers, fds, 2, "m", NULL, NULL);
     rows.n = 1;
     snprintf(rows.layers[0], sizeof rows.layers[0], "m");
     if (r == 0)
@@ -361,6 +361,83 @@ static int merge(struct world *w)
     }
     disk_close(&w->disk, layers);
     return r;
+}
+
+/* What fleet_flatten.c joins: a checkpoint has both layers, too, and a second one, which stands
+ * for another microVM's, the lower. */
+static void with_shared_layers(struct world *w)
+{
+    with_two_layers(w);
+    int cps = dir_of(w, "checkpoints");
+    int fd = disk_open(&w->disk, cps, "c1", O_RDWR | O_CREAT, 0600);
+    must(write_memory(w, fd, '1') == 0);
+    disk_close(&w->disk, fd);
+    disk_close(&w->disk, cps);
+    disk_sync_all(&w->disk);
+    w->cp = w->vm;
+    give_checkpoint(&w->rows);
+}
+
+static bool never(void *ctx)
+{
+    (void)ctx;
+    return false;
+}
+
+static int flatten(struct world *w)
+{
+    const struct snap_io *io = &w->disk.io;
+    const struct overlay_pace pace = {.sync_bytes = 1, .stop = never};
+    int layers = dir_of(w, "layers"), fds[2] = {-1, -1}, r = 0;
+    struct rows rows = w->rows;
+    for (unsigned i = 0; i < 2 && r >= 0; i++)
+        r = fds[i] = disk_open(&w->disk, layers, rows.layers[i], O_RDWR, 0);
+    if (r >= 0)
+        r = cpfiles_merge(io, layers, fds, 2, "m", &pace, NULL);
+    rows.n = 1;
+    snprintf(rows.layers[0], sizeof rows.layers[0], "m");
+    if (r == 0)
+        r = commit(w, &rows); /* the microVM's; another one has the old layers still */
+    rows.cp_n = 1;
+    snprintf(rows.cp_layers[0], sizeof rows.cp_layers[0], "m");
+    if (r == 0)
+        r = commit(w, &rows);
+    if (r == 0) { /* nobody has them any more */
+        cpfiles_remove(io, layers, "l0");
+        cpfiles_remove(io, layers, "l1");
+    }
+    for (unsigned i = 0; i < 2; i++) {
+        if (fds[i] >= 0)
+            disk_close(&w->disk, fds[i]);
+    }
+    disk_close(&w->disk, layers);
+    return r;
+}
+
+static unsigned asked;
+
+static bool at_second(void *ctx)
+{
+    (void)ctx;
+    return ++asked == 2;
+}
+
+/* Not wanted any more in the middle: nothing is left, also after a loss of power. */
+static int give_up(struct world *w)
+{
+    const struct overlay_pace pace = {.sync_bytes = 1, .stop = at_second};
+    int layers = dir_of(w, "layers"), fds[2] = {-1, -1}, r = 0;
+    for (unsigned i = 0; i < 2 && r >= 0; i++)
+        r = fds[i] = disk_open(&w->disk, layers, w->rows.layers[i], O_RDWR, 0);
+    asked = 0;
+    if (r >= 0)
+        r = cpfiles_merge(&w->disk.io, layers, fds, 2, "m", &pace, NULL);
+    for (unsigned i = 0; i < 2; i++) {
+        if (fds[i] >= 0)
+            disk_close(&w->disk, fds[i]);
+    }
+    disk_close(&w->disk, layers);
+    return r == -ECANCELED ? 0 : r;
 }
 
 /* ---- the restart ---- */
@@ -627,6 +704,16 @@ TEST(merging)
     all(with_two_layers, merge);
 }
 
+TEST(flattening)
+{
+    all(with_shared_layers, flatten);
+}
+
+TEST(flattening_given_up)
+{
+    all(with_shared_layers, give_up);
+}
+
 int main(void)
 {
     RUN(of_a_suspended_one);
@@ -636,6 +723,8 @@ int main(void)
     RUN(back_while_running);
     RUN(deleting);
     RUN(merging);
+    RUN(flattening);
+    RUN(flattening_given_up);
     printf("# %u runs that were cut or failed\n", trials);
     return TAP_DONE();
 }

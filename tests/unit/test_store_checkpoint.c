@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "../../api/chain.h"
 #include "../../api/store_checkpoint.h"
 #include "../../api/store_priv.h"
 #include "../../hypervisor/base/mem.h"
@@ -116,6 +117,96 @@ TEST(layers_are_counted)
     CHECK_STR(unused(s), "");
     CHECK(store_vm_delete(s, "child", &e) == 0); /* so does a microVM's */
     CHECK_STR(unused(s), "a ");
+    store_close(s);
+}
+
+static struct chain_part part_of(const char *a, const char *b)
+{
+    struct chain_part p = {.n = 2};
+    snprintf(p.layers[0], LAYER_CAP, "%s", a);
+    snprintf(p.layers[1], LAYER_CAP, "%s", b);
+    return p;
+}
+
+static const char *layers_of(struct store *s, const char *holder)
+{
+    static char text[4 * LAYER_CAP + 8];
+    struct store_disk d;
+    CHECK(store_disk_get(s, holder, &d, NULL) == 0);
+    text[0] = '\0';
+    for (uint32_t i = 0; i < d.n; i++)
+        snprintf(text + strlen(text), sizeof text - strlen(text), "%s ", d.layers[i]);
+    return text;
+}
+
+static bool has_id(const struct store_ids *l, const char *id)
+{
+    for (size_t i = 0; i < l->n; i++) {
+        if (strcmp(l->v[i], id) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* One microVM with two checkpoints, its fork, and one that has ended with one. */
+TEST(layers_joined)
+{
+    struct store *s = fresh();
+    struct err e = ERR_INIT;
+    const char *const ids[] = {"a", "b", "c"};
+    struct store_checkpoint c1 = checkpoint_of("vm", "checkpoint-1", "one");
+    struct store_checkpoint c2 = checkpoint_of("vm", "checkpoint-2", "two");
+    struct store_checkpoint c3 = checkpoint_of("old", "checkpoint-3", "three");
+    add_vm(s, "vm", "RUNNING");
+    add_vm(s, "fork", "SUSPENDED");
+    add_vm(s, "old", "TERMINATED");
+    for (unsigned i = 0; i < ARRAY_LEN(ids); i++)
+        CHECK(store_layer_add(s, ids[i], 10 + i, &e) == 0);
+    struct store_disk abc = disk_of(3, 2, "a", "b"), ab = disk_of(0, 2, "a", "b");
+    struct store_disk a = disk_of(0, 1, "a", ""), ac = disk_of(1, 2, "a", "c");
+    abc.n = 3;
+    snprintf(abc.layers[2], LAYER_CAP, "c");
+    CHECK(store_disk_set(s, "vm", &abc, &e) == 0);
+    CHECK(store_disk_set(s, "fork", &ab, &e) == 0);
+    CHECK(store_checkpoint_add(s, &c1, &a, &e) == 0);
+    CHECK(store_checkpoint_add(s, &c2, &ab, &e) == 0);
+    CHECK(store_checkpoint_add(s, &c3, &ab, &e) == 0);
+
+    AUTO(store_ids_free) struct store_ids l = {.n = 0};
+    CHECK(store_layer_vms(s, "a", &l, &e) == 0);
+    CHECK(l.n == 3 && has_id(&l, "vm") && has_id(&l, "fork") && has_id(&l, "old"));
+    uint64_t count = 0, bytes = 0;
+    CHECK(store_layer_sum(s, &count, &bytes, &e) == 0 && count == 3 && bytes == 33);
+
+    struct chain_part p = part_of("a", "b");
+    uint32_t n = 9;
+    /* A layer that is not known: nothing is changed. */
+    CHECK(store_disk_join(s, "vm", &p, "m", &n, &e) == -ENOENT);
+    CHECK_STR(layers_of(s, "vm"), "a b c ");
+    CHECK(store_layer_add(s, "m", 20, &e) == 0);
+    CHECK(store_disk_join(s, "vm", &p, "m", &n, &e) == 0 && n == 2);
+    CHECK_STR(layers_of(s, "vm"), "m c ");
+    CHECK_STR(layers_of(s, "checkpoint-1"), "a ");
+    CHECK_STR(layers_of(s, "checkpoint-2"), "m ");
+    CHECK_STR(layers_of(s, "fork"), "a b ");
+    CHECK_STR(layers_of(s, "checkpoint-3"), "a b ");
+    struct store_disk d;
+    CHECK(store_disk_get(s, "vm", &d, &e) == 0 && d.serial == 3);
+    CHECK_STR(unused(s), ""); /* others have them still */
+    CHECK(store_disk_join(s, NULL, &p, "m", &n, &e) == 0 && n == 1);
+    CHECK_STR(layers_of(s, "checkpoint-3"), "m ");
+    CHECK_STR(layers_of(s, "fork"), "a b ");
+    CHECK(store_disk_join(s, "fork", &p, "m", &n, &e) == 0 && n == 1);
+    CHECK_STR(unused(s), "b "); /* a is checkpoint-1's */
+    CHECK(store_checkpoint_delete(s, "checkpoint-1", &e) == 0);
+    CHECK_STR(unused(s), "a ");
+
+    /* Neighbours in the list but not in the chain; and once more what is done already. */
+    CHECK(store_layer_add(s, "a", 1, &e) == 0 && store_layer_add(s, "b", 1, &e) == 0);
+    CHECK(store_disk_set(s, "fork", &ac, &e) == 0);
+    CHECK(store_disk_join(s, "fork", &p, "m", &n, &e) == 0 && n == 0);
+    CHECK(store_disk_join(s, "vm", &p, "m", &n, &e) == 0 && n == 0);
+    CHECK_STR(layers_of(s, "fork"), "a c ");
     store_close(s);
 }
 
@@ -332,6 +423,7 @@ int main(void)
     snprintf(path, sizeof path, "%s/state.db", dir);
     RUN(disks);
     RUN(layers_are_counted);
+    RUN(layers_joined);
     RUN(many_unused);
     RUN(checkpoints);
     RUN(ends);

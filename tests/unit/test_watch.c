@@ -133,6 +133,9 @@ TEST(counters)
     metrics_operation(m, 0, 200);
     metrics_operation(m, 0, 500);
     metrics_operation(m, 7, 500);
+    metrics_flatten(m, FLATTEN_DONE, 2, 4096, 1500000);
+    metrics_flatten(m, FLATTEN_DONE, 3, 8192, 500000);
+    metrics_flatten(m, FLATTEN_DROPPED, 2, 0, 1000000);
     metrics_write(m, &text);
     const char *s = buf_cstr(&text);
     CHECK(has(s, "dormouse_run_seconds_bucket{phase=\"load\",le=\"0.001\"} 0\n"));
@@ -148,6 +151,12 @@ TEST(counters)
     CHECK(has(s, "dormouse_operations_total{operation=\"RunMicrovm\",outcome=\"ok\"} 1\n"));
     CHECK(has(
         s, "dormouse_operations_total{operation=\"RunMicrovm\",outcome=\"server_error\"} 1\n"));
+    CHECK(has(s, "dormouse_flatten_total{outcome=\"done\"} 2\n"));
+    CHECK(has(s, "dormouse_flatten_total{outcome=\"dropped\"} 1\n"));
+    CHECK(has(s, "dormouse_flatten_total{outcome=\"failed\"} 0\n"));
+    CHECK(has(s, "dormouse_flatten_layers_total 5\n"));
+    CHECK(has(s, "dormouse_flatten_bytes_total 12288\n"));
+    CHECK(has(s, "dormouse_flatten_seconds_total 0.003000\n"));
     CHECK(count(s, "# TYPE dormouse_run_seconds histogram\n") == 1);
     CHECK(count(s, "# TYPE dormouse_suspend_seconds histogram\n") == 1);
     metrics_phase(NULL, METRIC_run_load, 1);
