@@ -476,7 +476,7 @@ check-faults: $(FAULT_PARTS)
 check-load: $(FAULT_PARTS)
 	@mkdir -p $(CHECK)
 	@export CASES="runs load rows" CLIENTS=$${CLIENTS:-200} MINUTES=$${MINUTES:-30} \
-		PACE_MS=$${PACE_MS:-20000} HOST_MEM=$${HOST_MEM:-16G} \
+		PACE_MS=$${PACE_MS:-20000} HOST_MEM=$${HOST_MEM:-10G} \
 		DETERMINISTIC=$${DETERMINISTIC:-1} PATIENT=1; tests/vm.sh faults
 
 ## check-e2e: the story, the API with the AWS SDK, the command line tool

@@ -237,7 +237,7 @@ int build_execute(struct build *b, struct err *e)
             return r;
     }
     buildlog_step(&b->log, "exporting the disk layer");
-    r = ask(b, GP_BUILD_END, NULL, START_LIMIT_MS, &reply, e);
+    r = ask(b, GP_BUILD_END, NULL, STEP_LIMIT_MS, &reply, e);
     if (r == 0) /* the layer's index is written when nothing moves any more */
         r = vmm_call(b->vmm, CTL_PAUSE, NULL, 0, NULL, 0, deadline_ms(START_LIMIT_MS), NULL, e);
     build_stop(b);

@@ -56,7 +56,7 @@ run_script cycles "export CLONES=3 CYCLES=5
 $soak"
 run_script soak "export CLONES=${CLONES:-100} CYCLES=${CYCLES:-1000}
 $soak"
-run_script faults "export KILLS=${KILLS:-10} SEED=${SEED:-1} CLIENTS=${CLIENTS:-4} MINUTES=${MINUTES:-5} PACE_MS=${PACE_MS:-10000} PATH=/usr/sbin:/usr/bin
+run_script faults "export LOG_LINES=${LOG_LINES:-60} KILLS=${KILLS:-10} SEED=${SEED:-1} CLIENTS=${CLIENTS:-4} MINUTES=${MINUTES:-5} PACE_MS=${PACE_MS:-10000} PATH=/usr/sbin:/usr/bin
 exec /tests/faults.sh ${CASES:-}"
 drive_hostile='exec /tests/hostile_drive'
 run_script hostile "$drive_hostile /usr/bin/dormouse-vmm /tests/hostile.Image /var/lib/dormouse/t"

@@ -123,6 +123,7 @@ software('tools', {}, async (m) => {
 
 software('services', {}, async (m) => {
   assert.equal((await m.get('/')).text, 'nginx\n');
+  await m.patiently(['bash', '-c', ': </dev/tcp/127.0.0.1/9100']); // it starts beside nginx
   assert.match((await m.get('/metrics')).text, /^node_exporter_build_info\{.*goversion="go1/m);
   assert.equal((await m.command('for i in 1 2 3; do redis-cli INCR n; done; redis-cli LPUSH list a b c')).text, '1\n2\n3\n3\n');
   await m.sleep();

@@ -229,7 +229,7 @@ int main(int argc, char **argv)
         return 2;
     snprintf(command, sizeof command,
              "/tests/dormouse images | grep -qw " IMAGE
-             " || /tests/dormouse build --name " IMAGE " --quiet %s",
+             " || /tests/dormouse build --name " IMAGE " --memory 512 --quiet %s",
              argv[1]);
     if (!CHECK(daemon_start(NULL) && read_keys() && run_program(command)))
         return TAP_DONE();

@@ -14,6 +14,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -362,6 +363,24 @@ long host_rss_kib(pid_t pid)
             break;
     }
     return kib;
+}
+
+void host_room(void)
+{
+    char line[256];
+    long kib;
+    struct statvfs st;
+    AUTO_FCLOSE FILE *f = fopen("/proc/meminfo", "re");
+    printf("# host:");
+    while (f && fgets(line, sizeof line, f)) {
+        char name[32];
+        if (sscanf(line, "%31[^:]: %ld", name, &kib) == 2 &&
+            (strcmp(name, "MemAvailable") == 0 || strcmp(name, "AnonPages") == 0 ||
+             strcmp(name, "Shmem") == 0 || strcmp(name, "Slab") == 0))
+            printf(" %s %ld MiB,", name, kib >> 10);
+    }
+    if (statvfs(STATE_DIR, &st) == 0)
+        printf(" disk free %llu MiB\n", (unsigned long long)st.f_bavail * st.f_frsize >> 20);
 }
 
 unsigned host_fds(pid_t pid)

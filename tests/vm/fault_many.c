@@ -100,6 +100,7 @@ static struct shape shape_now(void)
     struct shape s = {host_rss_kib(api), host_rss_kib(parent), host_fds(api), host_fds(parent)};
     printf("# api: %ld KiB, %u descriptors; parent: %ld KiB, %u descriptors\n", s.rss_api,
            s.fds_api, s.rss_parent, s.fds_parent);
+    host_room();
     return s;
 }
 
