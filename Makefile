@@ -26,7 +26,7 @@ CROSS := $(if $(filter aarch64,$(shell uname -m)),,aarch64-linux-gnu-)
 BASE := buf crc32c err fd filter linelog log msg
 
 SNAPSHOT := devstate io kerneltext memscan overlay overmerge snapbase snapcheck snapdelta snapfile \
-	snaplayer snapmem snapstate snapwrite workset
+	snaplayer snapmem snapruns snapstate snapwrite workset
 
 VMM :=  \
 	arm64_boot arm64_fdt arm64_gic arm64_regs arm64_vcpu ctl_server dev dev_rtc \
@@ -77,7 +77,7 @@ SNAPTOOLS := snapdump snapdiff snapmap snappack
 # Prints what the debug twin traced.
 TRACE_SRC := tools/vmmtrace.c hypervisor/base/fd.c hypervisor/base/err.c
 SNAPTOOL_SRC := $(patsubst %,hypervisor/base/%.c,buf crc32c err fd) tools/snapnames.c tools/snapview.c \
-	$(patsubst %,snapshot/%.c,devstate io memscan snapcheck snapdelta snapfile snaplayer snapstate)
+	$(patsubst %,snapshot/%.c,devstate io memscan snapcheck snapdelta snapfile snaplayer snapruns snapstate)
 API_LIBS := -lmbedtls -lmbedx509 -lmbedcrypto -lsqlite3 -ljansson -lllhttp -lz -lm -lpthread
 
 # What the unit tests and fuzz targets may use, besides the api and snapshot folders: the parts

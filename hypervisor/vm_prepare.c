@@ -19,6 +19,7 @@
 
 #include "../snapshot/snapmem.h"
 #include "../snapshot/workset.h"
+#include "arm64_gic.h"
 #include "arm64_vcpu.h"
 #include "base/fd.h"
 #include "base/mem.h"
@@ -85,6 +86,8 @@ static int set_registers(struct vm *vm, bool fresh, struct err *e)
 static void finish(struct vm *vm)
 {
     struct prepared *p = vm->prepared;
+    if (!vm->primed) /* the GIC cannot be reached while a vCPU runs */
+        gic_prime(vm);
     p->ready = true;
     p->done(vm, p->ctx);
 }

@@ -39,6 +39,10 @@ static int check_sections(const struct snap_info *s, struct err *e)
     if ((s->flags & SNAP_DELTAS) &&
         ((s->flags & SNAP_FULL) || !deltas || deltas->len == 0 || deltas->len > SNAP_DELTA_MAX))
         return err_set(e, EBADMSG, "the page deltas are missing, too large or out of place");
+    const struct snap_section *own = snap_section(s, SNAP_SECTION_OWN);
+    if (own &&
+        (!(s->flags & SNAP_LAYERED) || own->len % SNAP_RUN_BYTES || own->len > index->len))
+        return err_set(e, EBADMSG, "the list of own pages is too large or out of place");
     return 0;
 }
 
@@ -126,64 +130,6 @@ const struct snap_section *snap_section(const struct snap_info *info, uint32_t t
     return NULL;
 }
 
-struct snap_run snap_run_at(const void *index, size_t i)
-{
-    const uint8_t *p = (const uint8_t *)index + i * SNAP_RUN_BYTES;
-    return (struct snap_run){.page = get_le32(p),
-                             .count = get_le32(p + 4),
-                             .off = get_le64(p + 8),
-                             .crc = get_le32(p + 16),
-                             .flags = get_le32(p + 20)};
-}
-
-size_t snap_find_run(const void *index, size_t nruns, uint64_t page)
-{
-    size_t from = 0, to = nruns;
-    while (from < to) {
-        size_t i = from + (to - from) / 2;
-        struct snap_run r = snap_run_at(index, i);
-        if ((uint64_t)r.page + r.count <= page)
-            from = i + 1;
-        else
-            to = i;
-    }
-    return from;
-}
-
-/* Runs are sorted and disjoint. In a full snapshot a page's place follows from its number; in
- * a difference the data is packed in the order of the runs. */
-int snap_check_index(const struct snap_info *info, const void *bytes, size_t len, struct err *e)
-{
-    bool full = info->flags & SNAP_FULL;
-    uint64_t pages = info->mem_bytes / SNAP_PAGE, next = 0, stored = 0, zero = 0, own = 0;
-    uint64_t first = info->layer.off / SNAP_PAGE, end = first + info->layer.len / SNAP_PAGE;
-    for (size_t i = 0; i < len / SNAP_RUN_BYTES; i++) {
-        struct snap_run r = snap_run_at(bytes, i);
-        bool is_zero = r.flags & SNAP_RUN_ZERO;
-        if ((r.flags & ~SNAP_RUN_ZERO) || (is_zero && full))
-            return err_set(e, EBADMSG, "run %zu has flags %x", i, r.flags);
-        if (r.count == 0 || r.count > SNAP_RUN_MAX || r.page < next ||
-            !range_ok(r.page, r.count, pages))
-            return err_set(e, EBADMSG, "run %zu (page %u, %u pages) is out of order or range",
-                           i, r.page, r.count);
-        uint64_t want = is_zero ? 0
-                        : full  ? info->data_off + (uint64_t)r.page * SNAP_PAGE
-                                : info->data_off + stored * SNAP_PAGE;
-        if (r.off != want)
-            return err_set(e, EBADMSG, "run %zu has its data at the wrong place", i);
-        next = (uint64_t)r.page + r.count;
-        *(is_zero ? &zero : &stored) += r.count;
-        if (r.page < end && next > first)
-            own += MIN(next, end) - MAX((uint64_t)r.page, first);
-    }
-    if (own != info->layer_own)
-        return err_set(e, EBADMSG, "the pages in the layer's place do not add up");
-    if (stored != info->pages_stored || zero != info->pages_zero ||
-        (!full && stored * SNAP_PAGE != info->data_len))
-        return err_set(e, EBADMSG, "the page index does not add up");
-    return 0;
-}
-
 static int read_section(int fd, const struct snap_section *s, uint8_t **ret, struct err *e)
 {
     uint8_t *p = malloc(s->len ? s->len : 1);
@@ -205,6 +151,7 @@ static int check_crc(const struct snap_section *s, const void *p, struct err *e)
     return err_set(e, EBADMSG, "the snapshot's %s is damaged (checksum)",
                    s->type == SNAP_SECTION_STATE   ? "device state"
                    : s->type == SNAP_SECTION_INDEX ? "page index"
+                   : s->type == SNAP_SECTION_OWN   ? "list of own pages"
                                                    : "list of page deltas");
 }
 
@@ -273,6 +220,41 @@ static int open_deltas(struct snap_file *f, int fd, bool map, struct err *e)
     return r < 0 ? r : check_deltas(f, e);
 }
 
+/* In a hurry: the pages in the layer's place, of which there may be none, without the index.
+ * All others lie where their numbers say. 1: the index is needed. */
+static int open_own(struct snap_file *f, const uint8_t *head, size_t len, struct err *e)
+{
+    const struct snap_section *s = snap_section(&f->info, SNAP_SECTION_OWN);
+    if (f->info.layer_own == 0)
+        return 0;
+    if (!s || !range_ok(s->off, s->len, len))
+        return 1;
+    f->own = head + s->off;
+    f->nown = s->len / SNAP_RUN_BYTES;
+    int r = check_crc(s, f->own, e);
+    return r < 0 ? r : snap_check_own(&f->info, f->own, s->len, e);
+}
+
+/* Not in a hurry: the list says what the index does. */
+static int compare_own(const struct snap_file *f, int fd, struct err *e)
+{
+    const struct snap_section *s = snap_section(&f->info, SNAP_SECTION_OWN);
+    AUTO_FREE uint8_t *list = NULL;
+    if (!s)
+        return 0;
+    int r = read_section(fd, s, &list, e);
+    if (r == 0)
+        r = check_crc(s, list, e);
+    if (r == 0)
+        r = snap_check_own(&f->info, list, s->len, e);
+    size_t n = s->len / SNAP_RUN_BYTES;
+    size_t at = snap_find_run(f->index, f->nruns, f->info.layer.off / SNAP_PAGE);
+    if (r == 0 &&
+        (n > f->nruns - at || memcmp(f->index + at * SNAP_RUN_BYTES, list, s->len) != 0))
+        r = err_set(e, EBADMSG, "the list of own pages is not what the page index says");
+    return r;
+}
+
 static int open_parts(struct snap_file *f, int fd, void *scratch, struct err *e)
 {
     size_t len = 0;
@@ -302,15 +284,23 @@ static int open_parts(struct snap_file *f, int fd, void *scratch, struct err *e)
     r = check_crc(state, f->state, e);
     if (r == 0)
         r = dr_check(f->state, f->state_len, e);
-    if (r < 0 || (scratch && (f->info.flags & SNAP_FULL) && f->info.layer_own == 0))
-        return r; /* its pages lie where their numbers say: the index is for saving over it */
-    r = read_section(fd, index, &f->index, e);
+    if (r == 0 && scratch && (f->info.flags & SNAP_FULL)) {
+        r = open_own(f, scratch, len, e);
+        if (r <= 0)
+            return r; /* the index is for saving over it */
+    }
+    if (r >= 0)
+        r = read_section(fd, index, &f->index, e);
     if (r < 0)
         return r;
     f->nruns = index->len / SNAP_RUN_BYTES;
     r = check_crc(index, f->index, e);
     if (r == 0)
         r = snap_check_index(&f->info, f->index, index->len, e);
+    f->own = f->index;
+    f->nown = f->nruns;
+    if (r == 0 && !scratch)
+        r = compare_own(f, fd, e);
     if (r == 0)
         r = open_deltas(f, fd, scratch != NULL, e);
     return r;
@@ -368,19 +358,4 @@ void snap_mark_stored(const struct snap_file *f, uint64_t *bitmap)
         for (uint64_t p = run.page; p < (uint64_t)run.page + run.count; p++)
             bitmap[p / 64] |= 1ull << (p % 64);
     }
-}
-
-struct snap_run snap_run_joined(const struct snap_file *f, size_t *i)
-{
-    struct snap_run run = snap_run_at(f->index, (*i)++);
-    while (*i < f->nruns) {
-        struct snap_run next = snap_run_at(f->index, *i);
-        bool zero = run.flags & SNAP_RUN_ZERO;
-        if (next.page != run.page + run.count || next.flags != run.flags ||
-            (!zero && next.off != run.off + (uint64_t)run.count * SNAP_PAGE))
-            break;
-        run.count += next.count;
-        ++*i;
-    }
-    return run;
 }

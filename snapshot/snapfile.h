@@ -36,6 +36,7 @@ enum snap_section_type {
     SNAP_SECTION_STATE = 1,  /* device state, devstate.h */
     SNAP_SECTION_INDEX = 2,  /* struct snap_run, sorted */
     SNAP_SECTION_DELTAS = 3, /* struct snap_delta, sorted */
+    SNAP_SECTION_OWN = 4,    /* those runs of the index that lie in a layer's place */
 };
 
 struct snap_section {
@@ -88,9 +89,10 @@ int snap_parse_header(const void *bytes, size_t len, uint64_t file_len, struct s
                       struct err *e);
 void snap_build_header(const struct snap_info *info, uint8_t ret[SNAP_PAGE]);
 const struct snap_section *snap_section(const struct snap_info *info, uint32_t type);
-/* Checks every run of the index against the header. */
+/* Checks every run of the index against the header; of a section of type OWN likewise. */
 int snap_check_index(const struct snap_info *info, const void *bytes, size_t len,
                      struct err *e);
+int snap_check_own(const struct snap_info *info, const void *bytes, size_t len, struct err *e);
 struct snap_run snap_run_at(const void *index, size_t i);
 struct snap_file;
 /* Runs from *i on that follow each other without a gap, in memory and in the file, as one. */
@@ -128,6 +130,9 @@ struct snap_file {
     size_t state_len;
     uint8_t *index;
     size_t nruns;
+    const uint8_t
+        *own; /* runs, among them all that lie in the layer's place; in index or head */
+    size_t nown;
     const uint8_t *deltas;
     size_t deltas_len;
     void *deltas_map; /* what they lie in: a mapping of map_len, or allocated */
@@ -138,9 +143,9 @@ struct snap_file {
         .head = NULL   \
     }
 /* `scratch` (may be NULL), of SNAP_SCRATCH bytes, is for who restores in a hurry: it saves an
- * allocation, a full snapshot's index is left out (nruns 0) when it has no pages of its own in
- * a layer's place, and deltas are mapped instead of read, so the process may die of a file that
- * is cut meanwhile. It must outlive f. */
+ * allocation, a full snapshot's index is left out (nruns 0) when `own` is there without it, and
+ * deltas are mapped instead of read, so the process may die of a file that is cut meanwhile. It
+ * must outlive f. */
 #define SNAP_SCRATCH (12u << 10)
 int snap_open(struct snap_file *f, int fd, void *scratch, struct err *e);
 void snap_free(struct snap_file *f);

@@ -64,12 +64,10 @@ int memory_map_anonymous(uint64_t size, uint8_t **ret, struct err *e)
 /* Pages of the layer's place that the image stores itself. */
 static int own_pages(const struct snap_file *image, int fd, uint8_t *mem, struct err *e)
 {
-    if (image->info.layer_own && !image->nruns)
-        return err_set(e, EINVAL, "the image's index was not read");
     const struct snap_layer *l = &image->info.layer;
     uint64_t first = l->off / SNAP_PAGE, end = first + l->len / SNAP_PAGE;
-    for (size_t i = snap_find_run(image->index, image->nruns, first); i < image->nruns; i++) {
-        struct snap_run run = snap_run_at(image->index, i);
+    for (size_t i = snap_find_run(image->own, image->nown, first); i < image->nown; i++) {
+        struct snap_run run = snap_run_at(image->own, i);
         uint64_t from = MAX((uint64_t)run.page, first);
         uint64_t to = MIN((uint64_t)run.page + run.count, end);
         uint64_t off = run.off + (from - run.page) * SNAP_PAGE;

@@ -196,6 +196,22 @@ static int put_section(struct writer *w, uint32_t type, const void *data, size_t
     return 0;
 }
 
+/* The runs in the layer's place once more, where the read of the header brings them along: then
+ * a restore needs no index, which grows with the memory. */
+static int put_own(struct writer *w, uint64_t off, struct err *e)
+{
+    size_t n = w->index.len / SNAP_RUN_BYTES;
+    size_t from = snap_find_run(w->index.data, n, w->layer_first);
+    size_t to = snap_find_run(w->index.data, n, w->layer_end);
+    while (to < n && snap_run_at(w->index.data, to).page < w->layer_end)
+        to++;
+    size_t len = (to - from) * SNAP_RUN_BYTES;
+    if (!w->layer_other || !range_ok(off, len, SNAP_SCRATCH))
+        return 0;
+    return put_section(w, SNAP_SECTION_OWN, (uint8_t *)w->index.data + from * SNAP_RUN_BYTES,
+                       len, off, e);
+}
+
 static int write_all(struct writer *w, const void *state, size_t state_len, struct err *e)
 {
     struct snap_info *info = w->info;
@@ -210,6 +226,9 @@ static int write_all(struct writer *w, const void *state, size_t state_len, stru
     if (w->index.bad || w->deltas.bad)
         return err_sys(e, ENOMEM, "index the pages of the snapshot");
     info->layer_own = w->layer_other;
+    r = put_own(w, align_up(SNAP_PAGE + state_len, 8), e);
+    if (r < 0)
+        return r;
     info->data_len = full ? info->mem_bytes : info->pages_stored * SNAP_PAGE;
     uint64_t index_off = info->data_off + info->data_len;
     if (w->deltas.len) {

@@ -59,6 +59,7 @@ static const char *section_name(uint32_t type)
     return type == SNAP_SECTION_STATE    ? "device state"
            : type == SNAP_SECTION_INDEX  ? "page index"
            : type == SNAP_SECTION_DELTAS ? "page deltas"
+           : type == SNAP_SECTION_OWN    ? "own pages"
                                          : "unknown";
 }
 

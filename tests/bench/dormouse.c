@@ -153,10 +153,40 @@ static struct ctl_machine machine(struct inst *in, const struct spec *s, int *fd
     return m;
 }
 
+/* Made from the first machine that is saved, and the same for all. */
+static int layer = -1;
+
+/* The image that was restored last, open, as the daemon has those that it knows. */
+static struct {
+    char path[256];
+    int fd;
+    bool layered;
+} held = {.fd = -1};
+
+static void let_go(void)
+{
+    if (held.fd >= 0)
+        close(held.fd);
+    held.fd = -1;
+}
+
+static void hold(const char *image)
+{
+    struct snap_info info;
+    if (held.fd >= 0 && strcmp(held.path, image) == 0)
+        return;
+    let_go();
+    snprintf(held.path, sizeof held.path, "%s", image);
+    held.fd = open(image, O_RDONLY | O_CLOEXEC);
+    held.layered =
+        held.fd >= 0 && snap_read_info(held.fd, &info, NULL) == 0 && info.flags & SNAP_LAYERED;
+}
+
+/* Not those that stay open. */
 static void close_fds(const struct inst *in, const int *fds, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
-        if (fds[i] != in->tap && fds[i] >= 0)
+        if (fds[i] >= 0 && fds[i] != in->tap && fds[i] != held.fd && fds[i] != layer)
             close(fds[i]);
     }
 }
@@ -181,22 +211,9 @@ static bool boot(struct inst *in, const struct spec *s, uint64_t *ready_ns)
     return ok;
 }
 
-/* Made from the first machine that is saved, and the same for all. */
-static int layer = -1;
-
 static bool write_layer(void *ctx, const struct ctl_layer *l, int fd)
 {
     return order(ctx, CTL_LAYER, l, sizeof *l, &fd, 1);
-}
-
-static bool is_layered(const char *image)
-{
-    struct snap_info info;
-    int fd = open(image, O_RDONLY | O_CLOEXEC);
-    bool yes = fd >= 0 && snap_read_info(fd, &info, NULL) == 0 && info.flags & SNAP_LAYERED;
-    if (fd >= 0)
-        close(fd);
-    return yes;
 }
 
 static bool restore(struct inst *in, const struct spec *s, const char *image,
@@ -207,13 +224,14 @@ static bool restore(struct inst *in, const struct spec *s, const char *image,
     if (!console_open(in, &console))
         return false;
     fds[n++] = console;
+    hold(image);
+    bool layered = !in->prepared && held.layered;
     if (!in->prepared)
-        fds[n++] = open(image, O_RDONLY | O_CLOEXEC);
+        fds[n++] = held.fd;
     if (session)
         fds[n++] = open(session, O_RDONLY | O_CLOEXEC);
-    bool layered = !in->prepared && is_layered(image);
     if (layered)
-        fds[n++] = fcntl(layer, F_DUPFD_CLOEXEC, 0);
+        fds[n++] = layer;
     struct ctl_machine m = machine(in, s, fds, &n);
     m.has_layer = layered;
     m.nmem_layers = session ? 2 : 1;
@@ -244,16 +262,16 @@ static bool prepare(struct inst *in, const struct spec *s, const char *image)
     char path[300];
     int fds[3];
     size_t n = 0;
-    bool layered = is_layered(image);
+    hold(image);
     const struct ctl_machine m = {.version = CTL_VERSION,
                                   .vcpus = s->vcpus,
                                   .mem_bytes = s->mem,
-                                  .has_layer = layered,
+                                  .has_layer = held.layered,
                                   .has_workset = 1};
     workset_path(image, path);
-    fds[n++] = open(image, O_RDONLY | O_CLOEXEC);
-    if (layered)
-        fds[n++] = fcntl(layer, F_DUPFD_CLOEXEC, 0);
+    fds[n++] = held.fd;
+    if (held.layered)
+        fds[n++] = layer;
     fds[n++] = open(path, O_RDONLY | O_CLOEXEC);
     in->prepared = order(in, CTL_PREPARE, &m, sizeof m, fds, n);
     close_fds(in, fds, n);
@@ -272,6 +290,7 @@ static bool save(struct inst *in, const char *path, bool full, struct saved *ret
 {
     struct ctl_save body = {.flags = full ? CTL_SAVE_FULL : 0};
     struct stat st;
+    let_go(); /* it may be the one that is made anew */
     if (!order(in, CTL_PAUSE, NULL, 0, NULL, 0))
         return false;
     int fds[2] = {open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600), -1}, fd = fds[0];

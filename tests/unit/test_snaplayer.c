@@ -109,6 +109,8 @@ TEST(saves_what_differs)
     pair_free(&p);
 }
 
+static _Alignas(8) uint8_t scratch[SNAP_SCRATCH];
+
 TEST(maps_back)
 {
     struct pair p;
@@ -122,9 +124,8 @@ TEST(maps_back)
     if (mem)
         munmap(mem, SAMPLE_MEM);
     snap_free(&f);
-    /* As a restore opens it: the index is needed, as there are pages of the image's own. */
-    static _Alignas(8) uint8_t scratch[SNAP_SCRATCH];
-    CHECK(snap_open(&f, p.image, scratch, NULL) == 0 && f.nruns > 0);
+    /* As a restore opens it: with the list of the image's own pages, without the index. */
+    CHECK(snap_open(&f, p.image, scratch, NULL) == 0 && f.nruns == 0 && f.nown == 3);
     CHECK(memory_map(&f, p.image, p.layer, NULL, &mem, NULL) == 0);
     CHECK(memcmp(mem, p.s.mem, SAMPLE_MEM) == 0);
     munmap(mem, SAMPLE_MEM);
@@ -198,6 +199,73 @@ TEST(forged_image)
     pair_free(&p);
 }
 
+/* Another run in the list of own pages, and the list's type. */
+static void forge_own(int fd, unsigned i, uint32_t page, uint32_t count, uint32_t type)
+{
+    struct snap_info info;
+    uint8_t h[SNAP_PAGE], list[3 * SNAP_RUN_BYTES];
+    CHECK(snap_read_info(fd, &info, NULL) == 0 && info.nsections == 3);
+    CHECK(info.sections[1].type == SNAP_SECTION_OWN && info.sections[1].len == sizeof list);
+    CHECK(fd_pread_full(fd, list, sizeof list, info.sections[1].off) == 0);
+    put_le32(list + i * SNAP_RUN_BYTES, page);
+    put_le32(list + i * SNAP_RUN_BYTES + 4, count);
+    put_le64(list + i * SNAP_RUN_BYTES + 8, info.data_off + (uint64_t)page * SNAP_PAGE);
+    CHECK(fd_pwrite_full(fd, list, sizeof list, info.sections[1].off) == 0);
+    CHECK(fd_pread_full(fd, h, sizeof h, 0) == 0);
+    put_le32(h + AT_SECTIONS + SECTION_BYTES, type);
+    put_le32(h + AT_SECTIONS + SECTION_BYTES + 4, crc32c(0, list, sizeof list));
+    put_le32(h + AT_HEADER_CRC, crc32c(0, h, AT_HEADER_CRC));
+    CHECK(fd_pwrite_full(fd, h, sizeof h, 0) == 0);
+}
+
+TEST(forged_own)
+{
+    static const struct {
+        unsigned run;
+        uint32_t page, count;
+        int in_hurry, else_;
+    } bad[] = {{0, 39, 1, 0, 0},
+               {0, 40, 1, 0, -EBADMSG}, /* in bounds, but not what the index says */
+               {0, 39, 2, -EBADMSG, -EBADMSG},
+               {0, 51, 1, -EBADMSG, -EBADMSG},
+               {0, UINT32_MAX, 1, -EBADMSG, -EBADMSG},
+               {2, 100, 0, -EBADMSG, -EBADMSG},
+               {2, 100, UINT32_MAX, -EBADMSG, -EBADMSG},
+               {2, FIRST + COUNT - 80, 81, -EBADMSG, -EBADMSG}};
+    struct snap_file f;
+    struct pair p;
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+        pair_make(&p);
+        forge_own(p.image, bad[i].run, bad[i].page, bad[i].count, SNAP_SECTION_OWN);
+        CHECK(snap_open(&f, p.image, scratch, NULL) == bad[i].in_hurry);
+        snap_free(&f);
+        CHECK(snap_open(&f, p.image, NULL, NULL) == bad[i].else_);
+        snap_free(&f);
+        pair_free(&p);
+    }
+    /* Its checksum, and its place. */
+    pair_make(&p);
+    forge(p.image, AT_SECTIONS + SECTION_BYTES, SNAP_SECTION_OWN);
+    CHECK(snap_open(&f, p.image, scratch, NULL) == -EBADMSG);
+    CHECK(snap_open(&f, p.image, NULL, NULL) == -EBADMSG);
+    pair_free(&p);
+    pair_make(&p);
+    forge(p.image, AT_SECTIONS + SECTION_BYTES + 16,
+          UINT64_MAX / SNAP_RUN_BYTES * SNAP_RUN_BYTES);
+    CHECK(snap_open(&f, p.image, scratch, NULL) == -EBADMSG);
+    pair_free(&p);
+    /* Files without it: the index has them. */
+    uint8_t *mem = NULL;
+    pair_make(&p);
+    forge_own(p.image, 0, 39, 1, 99);
+    CHECK(snap_open(&f, p.image, scratch, NULL) == 0 && f.nruns > 0);
+    CHECK(memory_map(&f, p.image, p.layer, NULL, &mem, NULL) == 0);
+    CHECK(mem && memcmp(mem, p.s.mem, SAMPLE_MEM) == 0);
+    munmap(mem, SAMPLE_MEM);
+    snap_free(&f);
+    pair_free(&p);
+}
+
 TEST(forged_layer)
 {
     struct pair p;
@@ -234,6 +302,7 @@ int main(void)
     RUN(saves_what_differs);
     RUN(maps_back);
     RUN(forged_image);
+    RUN(forged_own);
     RUN(forged_layer);
     return TAP_DONE();
 }
