@@ -44,8 +44,8 @@ INIT :=  \
 API :=  \
 	api applog arn artifacts artifacts_read artifacts_uploads artifacts_write auth build_vm \
 	buildlog ca certs cgroup chain config config_json confine confine_calls conn cpfiles digest dockerfile \
-	dockerfile_words durable edge edge_head edge_pump events exchange fleet fleet_addr fleet_adopt \
-	fleet_bound fleet_build fleet_checkpoint fleet_disk fleet_flatten fleet_fork fleet_guest fleet_host \
+	dockerfile_words drift durable edge edge_head edge_pump events exchange fleet fleet_addr fleet_adopt \
+	fleet_bound fleet_build fleet_checkpoint fleet_disk fleet_drift fleet_flatten fleet_fork fleet_guest fleet_host \
 	fleet_idle fleet_image fleet_info fleet_io fleet_jobs fleet_open fleet_rollback fleet_room \
 	fleet_run fleet_stream fleet_table fleet_take front fsm guest_link guest_talk http1 http1_write \
 	jsonw keys layers mbed metrics netlink nft op ops_checkpoint ops_connector ops_exec ops_ext \
@@ -90,7 +90,7 @@ TESTED_GUEST := inflate zip glob users text util req upstream_text
 # of their own.
 UNIT := \
 	arn artifacts bench_peers blk_crash chain checkpoint_power cli_pack cli_text config crc32c devstate \
-	dockerfile fsm gdb_packet glob guest_link guest_zip http http_status inflate linelog ops ops_checkpoint \
+	dockerfile drift fsm gdb_packet glob guest_link guest_zip http http_status inflate linelog ops ops_checkpoint \
 	ops_ext ops_guest ops_key openapi ops_update ops_vm overlay page pagewalk ring s3_chunked s3_uploads sigv4 \
 	sigv4_sign snapfile snapfile_delta snapfile_devices snapfile_forgery snapfile_old \
 	snapfile_power snapfile_seal snapfile_tools snaplayer store store_checkpoint text throttle tls \
@@ -404,7 +404,7 @@ $(B)/vm/confine_drive: $(call objects,glibc,tests/vm/confine_drive.c api/confine
 	$(Q)$(CC_glibc) -static-pie $(LINK) -o $@ $^
 # The daemon under faults, with the command line tool's client in it.
 $(B)/vm/fault_drive: $(call objects,glibc,tests/vm/fault_cases.c tests/vm/fault_drive.c \
-		tests/vm/fault_host.c tests/vm/fault_layers.c tests/vm/fault_load.c tests/vm/fault_many.c \
+		tests/vm/fault_drift.c tests/vm/fault_host.c tests/vm/fault_layers.c tests/vm/fault_load.c tests/vm/fault_many.c \
 		$(filter-out tools/cli/main.c,$(CLI_SRC)))
 	$(call say,LINK,"$(@F) (runs on arm64)")
 	@mkdir -p $(@D)

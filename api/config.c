@@ -79,6 +79,8 @@ static const struct setting settings[] = {
     COUNT(api_operations, "api-operations", "0", 0, 16384, "operations at once, 0: no limit"),
     COUNT(working_sets, "working-sets", "2", 0, 2,
           "pages a microVM touches first: 0 as it does, 1 made present at its start, 2 before"),
+    COUNT(drift_percent, "working-set-drift", "25", 0, 1000,
+          "recorded again when most runs touch so many more pages, percent; 0: never"),
     COUNT(api_uid, "api-uid", "63000", 0, 65533,
           "user that the network-facing process runs as, 0: root without capabilities"),
     TEXT(log_level, "log-level", "info", "error, warn, info or debug"),

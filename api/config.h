@@ -30,6 +30,7 @@ struct config {
     uint64_t max_duration_s;           /* of a microVM's life; 0: no limit */
     uint64_t max_running;              /* microVMs at once; 0: as many as fit */
     uint64_t api_rate, api_operations; /* per second, at once; 0: no limit */
+    uint64_t drift_percent;            /* of a working set; 0: never recorded again */
     uint64_t api_uid;
     uint64_t working_sets; /* enum fleet_worksets */
 };

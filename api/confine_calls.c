@@ -49,6 +49,7 @@ static const struct filter_rule rules[] = {
     CALL(fallocate, "database's shared memory"),
     CALL(copy_file_range, "copies of artifacts"),
     CALL(fcntl, "flags, locks of the database"),
+    CALL(dup3, "a working set in the place of an older one"),
     CALL(fchmod, "SQLite: mode of its files"),
     CALL(fchmodat, "mode of the copy before an upgrade"),
     CALL(fchown, "SQLite: owner of its files"),

@@ -396,6 +396,7 @@ int fleet_acquire(struct fleet *f, const char *label, struct fleet_target *ret, 
         ret->ip = vm->ip;
         ret->priv = vm;
         ret->passage = vm->passage;
+        ret->began = begin;
         ret->resumed_us = woken ? (now_ns() - begin) / 1000 : 0;
     }
     pthread_mutex_unlock(&vm->lock);
@@ -417,10 +418,15 @@ void fleet_release(struct fleet *f, struct fleet_target *t)
     if (--vm->in_flight == 0)
         fleet_timer_update(f, vm);
     bool untold = vm->untold;
+    bool look = vm->first_request && drift_wanted(vm, t->began);
+    vm->first_request = false;
     pthread_mutex_unlock(&vm->lock);
     if (untold)
         vm_tell_resumed(vm);
-    fleet_vm_put(f, vm);
+    if (look)
+        job_push(f, JOB_DRIFT, vm, NULL, 0); /* takes our reference */
+    else
+        fleet_vm_put(f, vm);
     pool_refill(f->pool);
 }
 

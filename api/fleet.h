@@ -59,9 +59,10 @@ struct fleet_config {
     uint16_t public_port; /* goes into endpoint names when not 443 */
     unsigned max_running; /* microVMs at once, 0: as many as fit */
     struct checkpoint_limits checkpoints;
-    uint64_t disk_layers;  /* frozen ones of a disk that are not joined in the background */
-    int parent_sock;       /* to the privileged parent, priv.h */
-    struct events *events; /* NULL: nobody is told */
+    uint64_t drift_percent; /* of a working set, that runs touch beyond it; 0: nobody looks */
+    uint64_t disk_layers;   /* frozen ones of a disk that are not joined in the background */
+    int parent_sock;        /* to the privileged parent, priv.h */
+    struct events *events;  /* NULL: nobody is told */
     struct metrics *metrics;
 };
 
@@ -99,6 +100,7 @@ struct fleet_target {
     /* The fleet's own. */
     int fd;
     unsigned passage;
+    uint64_t began; /* ns */
     struct fleet_target *next;
 };
 int fleet_acquire(struct fleet *f, const char *label, struct fleet_target *ret, struct err *e);

@@ -80,7 +80,7 @@ int guest_load(struct vmm *v, const struct image *img, const struct restore_fds 
         .prepared = v->prepared[0] != '\0',
     };
     m.has_layer = !m.prepared && img->layer;
-    m.has_workset = !m.prepared && img->workset >= 0 && img->prefetch;
+    m.has_workset = !m.prepared && img->workset >= 0 && img->prefetch && !rf->cold;
     memcpy(m.mac, mac, sizeof m.mac);
     memcpy(m.disks[0].serial, "root", 5);
     m.disks[0].nlayers = 4 + rf->nlayers;

@@ -93,6 +93,7 @@ int overlay_make(int dir, const char *name, uint64_t size, int *ret_fd, struct e
 static void image_free(struct fleet *f, struct image *img)
 {
     layer_put(f->layers, img->layer);
+    drift_reset(&img->drift.seen);
     const int fds[] = {img->base, img->disk, img->boot, img->mem, img->workset};
     for (size_t i = 0; i < ARRAY_LEN(fds); i++) {
         if (fds[i] >= 0)
@@ -147,6 +148,7 @@ static int open_files(struct fleet *f, struct image *img, struct err *e)
     }
     if (f->seal && (r = seal_check(f->seal, img->mem, e)) < 0)
         return err_wrap(e, "image");
+    unlinkat(dir, "workset.tmp", 0);   /* of a daemon that was killed */
     if (f->c.worksets != WORKSETS_OFF) /* need not be there */
         img->workset = openat(dir, "workset", O_RDONLY | O_CLOEXEC);
     img->prefetch = f->c.worksets == WORKSETS_RESTORE;

@@ -16,7 +16,6 @@
 
 #define LIVES_MAX  16u
 #define BUILDS_MAX 2u
-#define CHORES_MAX 1u
 
 static void run_life(struct fleet *f, struct job *j)
 {
@@ -79,6 +78,9 @@ static void run_life(struct fleet *f, struct job *j)
         return;
     case JOB_FLATTEN:
         fleet_flatten(f, vm);
+        return;
+    case JOB_DRIFT:
+        fleet_drift(f, vm);
         return;
     case JOB_BUILD: {
         pthread_mutex_lock(&f->jlock);
@@ -164,6 +166,7 @@ void job_push(struct fleet *f, enum job_kind kind, struct fvm *vm, const char *i
     pthread_mutex_lock(&f->jlock);
     struct job_queue *q = kind == JOB_BUILD     ? &f->builds
                           : kind == JOB_FLATTEN ? &f->chores
+                          : kind == JOB_DRIFT   ? &f->looks
                                                 : &f->lives;
     *q->tail = j;
     q->tail = &j->next;
@@ -239,7 +242,8 @@ int jobs_open(struct fleet *f, struct err *e)
     pthread_condattr_destroy(&attr);
     f->lives = (struct job_queue){.tail = &f->lives.head, .max = LIVES_MAX};
     f->builds = (struct job_queue){.tail = &f->builds.head, .max = BUILDS_MAX};
-    f->chores = (struct job_queue){.tail = &f->chores.head, .max = CHORES_MAX};
+    f->chores = (struct job_queue){.tail = &f->chores.head, .max = 1};
+    f->looks = (struct job_queue){.tail = &f->looks.head, .max = 1};
     f->writes_tail = &f->writes;
     f->next_wake = UINT64_MAX;
     int r = pthread_create(&f->writer_thread, NULL, writer_main, f);

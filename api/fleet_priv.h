@@ -12,6 +12,7 @@
 
 #include "applog.h"
 #include "config_json.h"
+#include "drift.h"
 #include "fleet.h"
 #include "fleet_io.h"
 #include "fsm.h"
@@ -38,6 +39,15 @@
 
 /* ---- images ------------------------------------------------------------------- */
 
+/* What is known of how well an image's working set fits; fleet_drift.c. */
+struct image_drift {
+    struct drift seen; /* these three are the thread's that looks at runs */
+    unsigned records;
+    uint64_t next_record; /* ns */
+    uint64_t next;        /* atomic: no run is looked at before, ns */
+    bool record;          /* atomic: the next run gets no list, and says what it touched */
+};
+
 struct image { /* a built version with its files open; shared by all its microVMs */
     struct image *next;
     unsigned refs; /* fleet.lock */
@@ -48,7 +58,8 @@ struct image { /* a built version with its files open; shared by all its microVM
     int base, disk, boot, mem; /* base file, frozen layers, memory snapshot */
     struct layer *layer;       /* below the memory snapshot; NULL: none */
     int workset;               /* pages it touches first; -1: not recorded, or of no use */
-    bool prefetch;             /* they are made present at a restore, not before */
+    struct image_drift drift;
+    bool prefetch; /* they are made present at a restore, not before */
     struct image_config config;
 };
 
@@ -97,6 +108,8 @@ struct fvm {
     bool flatten_queued;        /* a job will make the chain of those shorter; lock */
     bool rejoining;             /* its rows are being changed to the shorter chain; lock */
     struct fork_source *source; /* until it has started; NULL: it begins from its image */
+    bool first_request;         /* has yet to end, of one that began from its image; lock */
+    bool recording;             /* it began without a working set, for a new one */
     bool new_dir;               /* its directory may not be durable yet */
     bool cut;                   /* the next restore is a way back in time */
     struct fleet_target *bound; /* requests with a connection into it; lock */
@@ -118,6 +131,7 @@ enum job_kind {
     JOB_LOST,
     JOB_END,
     JOB_FLATTEN,
+    JOB_DRIFT,
     JOB_BUILD
 };
 
@@ -181,9 +195,9 @@ struct fleet {
     pthread_mutex_t jlock;
     pthread_cond_t jcond, wcond, tcond;
     bool stop, writer_stop, timer_kick;
-    struct job_queue lives, builds, chores; /* chores: what nobody waits for */
-    struct build *building;                 /* those under way */
-    uint64_t build_mem;                     /* of their machines */
+    struct job_queue lives, builds, chores, looks; /* the last two: a thread each */
+    struct build *building;                        /* those under way */
+    uint64_t build_mem;                            /* of their machines */
     struct row_write *writes, **writes_tail;
     uint64_t next_wake; /* when the timers look next; jlock */
     pthread_t timer_thread, writer_thread;
@@ -257,6 +271,7 @@ void iso_duration(uint32_t seconds, char *ret, size_t cap);
 /* Restores a process into a machine: image layers, optional session layer and disk. */
 struct restore_fds {
     int console, session_mem, session_disk; /* -1: none */
+    bool cold;                              /* no working set */
     const int *layers;                      /* frozen ones below session_disk, bottom first */
     unsigned nlayers;
 };
@@ -373,6 +388,11 @@ void disk_collect(struct fleet *f);
 void flatten_want(struct fleet *f, struct fvm *vm);
 void flatten_all(struct fleet *f);
 void fleet_flatten(struct fleet *f, struct fvm *vm); /* JOB_FLATTEN */
+/* fleet_drift.c: at the start of a microVM from its image; true: without its working set */
+bool drift_start(struct fleet *f, struct fvm *vm);
+/* With vm->lock, at the end of its first request: whether it is to be asked. */
+bool drift_wanted(const struct fvm *vm, uint64_t began);
+void fleet_drift(struct fleet *f, struct fvm *vm); /* JOB_DRIFT */
 /* What a microVM that has ended holds of layers, and unless `keep` its checkpoints. */
 void checkpoints_end(struct fleet *f, const char *vm_id, bool keep);
 /* Checkpoints of microVMs that are forgotten, layers of those that have ended. */

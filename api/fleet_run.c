@@ -138,7 +138,7 @@ static int take_process(struct fleet *f, struct fvm *vm, struct io_request *addr
 {
     struct vmm *v;
     struct pool_image image;
-    bool known = image_for_pool(vm->image, &image);
+    bool known = !vm->recording && image_for_pool(vm->image, &image);
     int r = pool_take(f->pool, vm->image->vcpus, known ? &image : NULL, &v, &ph->pooled, e);
     if (r < 0)
         return r;
@@ -258,6 +258,7 @@ static int start(struct fleet *f, struct fvm *vm, struct phases *ph, struct err 
     const struct restore_fds rf = {.console = console,
                                    .session_mem = src ? src->mem : -1,
                                    .session_disk = disk,
+                                   .cold = drift_start(f, vm),
                                    .layers = src ? src->layers : NULL,
                                    .nlayers = src ? src->nlayers : 0};
     vm->new_dir = true;

@@ -28,6 +28,9 @@ struct metrics {
     struct {
         uint64_t n[FLATTEN_COUNT], layers, bytes, ns;
     } flatten;
+    struct {
+        uint64_t runs, pages, beyond, recorded, failed;
+    } worksets;
     const char *const *names;
     unsigned noperations;
     uint64_t operations[OPERATIONS_MAX][CLASSES];
@@ -136,6 +139,38 @@ static void write_flatten(const struct metrics *m, struct buf *b)
     buf_printf(b, "dormouse_flatten_seconds_total %.6f\n", (double)get(&m->flatten.ns) / 1e9);
 }
 
+void metrics_touched(struct metrics *m, uint64_t pages, uint64_t beyond)
+{
+    if (!m)
+        return;
+    add(&m->worksets.runs, 1);
+    add(&m->worksets.pages, pages);
+    add(&m->worksets.beyond, beyond);
+}
+
+void metrics_recorded(struct metrics *m, bool done)
+{
+    if (m)
+        add(done ? &m->worksets.recorded : &m->worksets.failed, 1);
+}
+
+static void write_worksets(const struct metrics *m, struct buf *b)
+{
+    counter(b, "workset_runs_total", "Runs whose pages were compared with the working set.");
+    buf_printf(b, "dormouse_workset_runs_total %" PRIu64 "\n", get(&m->worksets.runs));
+    counter(b, "workset_pages_total", "Pages that their working sets had.");
+    buf_printf(b, "dormouse_workset_pages_total %" PRIu64 "\n", get(&m->worksets.pages));
+    counter(b, "workset_beyond_pages_total",
+            "Pages they touched beyond, up to the first answer.");
+    buf_printf(b, "dormouse_workset_beyond_pages_total %" PRIu64 "\n",
+               get(&m->worksets.beyond));
+    counter(b, "workset_recorded_total", "Working sets that were recorded again.");
+    buf_printf(b,
+               "dormouse_workset_recorded_total{outcome=\"done\"} %" PRIu64 "\n"
+               "dormouse_workset_recorded_total{outcome=\"failed\"} %" PRIu64 "\n",
+               get(&m->worksets.recorded), get(&m->worksets.failed));
+}
+
 static void write_histogram(struct buf *b, const char *name, const char *label,
                             const char *value, const struct histogram *h)
 {
@@ -187,5 +222,6 @@ void metrics_write(const struct metrics *m, struct buf *b)
                 b, "dormouse_operations_total{operation=\"%s\",outcome=\"%s\"} %" PRIu64 "\n",
                 m->names[i], class_names[c], get(&m->operations[i][c]));
     write_flatten(m, b);
+    write_worksets(m, b);
     write_phases(m, b);
 }

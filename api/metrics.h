@@ -34,6 +34,9 @@ void metrics_operation(struct metrics *m, unsigned operation, int status);
 /* `layers` of a disk became one of `bytes` in that time; or did not. */
 void metrics_flatten(struct metrics *m, enum metric_flatten how, unsigned layers,
                      uint64_t bytes, uint64_t ns);
+/* A run touched `beyond` pages that its image's list of `pages` has not. */
+void metrics_touched(struct metrics *m, uint64_t pages, uint64_t beyond);
+void metrics_recorded(struct metrics *m, bool done);
 /* The text format, version 0.0.4. */
 void metrics_write(const struct metrics *m, struct buf *b);
 

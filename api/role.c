@@ -189,6 +189,7 @@ static int open_fleet(struct role *r, int sock, struct err *e)
         .public_port = r->public_port,
         .max_running = (unsigned)c->max_running,
         .disk_layers = c->disk_layers,
+        .drift_percent = c->drift_percent,
         .checkpoints = {.per_vm = (uint32_t)c->checkpoint_max,
                         .vm_bytes = c->checkpoint_vm_mib << 20,
                         .all_bytes = c->checkpoint_quota_mib << 20},

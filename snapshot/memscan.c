@@ -82,30 +82,26 @@ int memscan_anonymous_read(int pagemap_fd, const void *mem, uint64_t len, uint64
     return read_all(pagemap_fd, mem, len, bitmap, PM_FILE, e);
 }
 
-int memscan_present(int pagemap_fd, const void *mem, uint64_t len, uint64_t *bitmap,
-                    struct err *e)
+static int scan_all(int pagemap_fd, const void *mem, uint64_t len, uint64_t *bitmap,
+                    bool anonymous, struct err *e)
 {
-    return read_all(pagemap_fd, mem, len, bitmap, 0, e);
-}
-
-int memscan_anonymous(int pagemap_fd, const void *mem, uint64_t len, uint64_t *bitmap,
-                      struct err *e)
-{
+    const uint64_t without = anonymous ? PM_FILE : 0;
 #ifdef PAGEMAP_SCAN
+    const uint64_t not_these = anonymous ? PAGE_IS_FILE | PAGE_IS_PFNZERO : 0;
     struct page_region regions[REGIONS];
     struct pm_scan_arg arg = {.size = sizeof arg,
                               .start = (uintptr_t)mem,
                               .end = (uintptr_t)mem + len,
                               .vec = (uintptr_t)regions,
                               .vec_len = REGIONS,
-                              .category_inverted = PAGE_IS_FILE | PAGE_IS_PFNZERO,
-                              .category_mask = PAGE_IS_FILE | PAGE_IS_PFNZERO,
+                              .category_inverted = not_these,
+                              .category_mask = not_these,
                               .category_anyof_mask = PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
                               .return_mask = PAGE_IS_PRESENT};
     while (arg.start < arg.end) {
         int n = ioctl(pagemap_fd, SCAN_REQUEST, &arg);
         if (n < 0 && (errno == ENOTTY || errno == EINVAL) && arg.start == (uintptr_t)mem)
-            return memscan_anonymous_read(pagemap_fd, mem, len, bitmap, e);
+            return read_all(pagemap_fd, mem, len, bitmap, without, e);
         if (n < 0)
             return err_sys(e, errno, "scan the page tables");
         for (int i = 0; i < n; i++)
@@ -117,6 +113,18 @@ int memscan_anonymous(int pagemap_fd, const void *mem, uint64_t len, uint64_t *b
     }
     return 0;
 #else
-    return memscan_anonymous_read(pagemap_fd, mem, len, bitmap, e);
+    return read_all(pagemap_fd, mem, len, bitmap, without, e);
 #endif
+}
+
+int memscan_present(int pagemap_fd, const void *mem, uint64_t len, uint64_t *bitmap,
+                    struct err *e)
+{
+    return scan_all(pagemap_fd, mem, len, bitmap, false, e);
+}
+
+int memscan_anonymous(int pagemap_fd, const void *mem, uint64_t len, uint64_t *bitmap,
+                      struct err *e)
+{
+    return scan_all(pagemap_fd, mem, len, bitmap, true, e);
 }

@@ -111,6 +111,48 @@ static void add(struct builder *b, uint64_t page, uint16_t flags)
     *r = (struct workset_run){(uint32_t)page, 1, flags};
 }
 
+static size_t finish(struct builder *b, const uint8_t image[SNAP_ID])
+{
+    uint8_t *p = b->out;
+    end_run(b);
+    size_t len = WORKSET_HEAD + (size_t)b->n * WORKSET_ENTRY;
+    memset(p, 0, WORKSET_HEAD);
+    memcpy(p, MAGIC, 8);
+    put_le32(p + AT_VERSION, WORKSET_VERSION);
+    put_le32(p + AT_RUNS, b->n);
+    memcpy(p + AT_IMAGE, image, SNAP_ID);
+    put_le32(p + AT_PAGES, b->pages);
+    put_le32(p + AT_WRITTEN, b->written);
+    put_le32(p + AT_CRC, checksum(p, len));
+    return len;
+}
+
+size_t workset_pack(const uint8_t image[SNAP_ID], const struct workset_page *pages, size_t n,
+                    uint8_t *ret)
+{
+    struct builder b = {.out = ret};
+    for (size_t i = 0; i < n; i++)
+        add(&b, pages[i].page, pages[i].flags);
+    return finish(&b, image);
+}
+
+uint64_t workset_count(const struct workset *w)
+{
+    uint64_t n = 0;
+    for (uint32_t i = 0; i < w->nruns; i++)
+        n += workset_run_at(w, i).count;
+    return n;
+}
+
+void workset_expand(const struct workset *w, struct workset_page *ret)
+{
+    for (uint32_t i = 0; i < w->nruns; i++) {
+        struct workset_run r = workset_run_at(w, i);
+        for (uint32_t k = 0; k < r.count; k++)
+            *ret++ = (struct workset_page){r.page + k, r.flags};
+    }
+}
+
 size_t workset_build(const struct snap_info *image, const uint64_t *present,
                      const uint64_t *written, const uint8_t *mem, uint8_t *ret)
 {
@@ -124,17 +166,7 @@ size_t workset_build(const struct snap_info *image, const uint64_t *present,
             add(&b, page, flags);
         }
     }
-    end_run(&b);
-    size_t len = WORKSET_HEAD + (size_t)b.n * WORKSET_ENTRY;
-    memset(ret, 0, WORKSET_HEAD);
-    memcpy(ret, MAGIC, 8);
-    put_le32(ret + AT_VERSION, WORKSET_VERSION);
-    put_le32(ret + AT_RUNS, b.n);
-    memcpy(ret + AT_IMAGE, image->id, SNAP_ID);
-    put_le32(ret + AT_PAGES, b.pages);
-    put_le32(ret + AT_WRITTEN, b.written);
-    put_le32(ret + AT_CRC, checksum(ret, len));
-    return len;
+    return finish(&b, image->id);
 }
 
 int workset_read(int fd, const struct snap_info *image, uint8_t **space, struct workset *ret,

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * Working sets: which pages a machine restored from an image touches until it
- * has answered its first request. Recorded once by the VMM, kept beside the
- * image, used to touch them before they are needed. Files may be forged: what is
+ * has answered its first request. Recorded by the VMM, kept beside the image,
+ * used to touch them before they are needed. Files may be forged: what is
  * returned is in bounds. docs/snapshot-format.md describes each byte.
  */
 #ifndef DORMOUSE_SNAPSHOT_WORKSET_H
@@ -32,6 +32,18 @@ struct workset {
 int workset_parse(const void *bytes, size_t len, const struct snap_info *image,
                   struct workset *ret, struct err *e);
 struct workset_run workset_run_at(const struct workset *w, uint32_t i);
+
+/* One page of a list, its flags as those of a run of one page. */
+struct workset_page {
+    uint32_t page;
+    uint16_t flags;
+};
+/* How many pages there are, and all of them, in order. */
+uint64_t workset_count(const struct workset *w);
+void workset_expand(const struct workset *w, struct workset_page *ret);
+/* The other way; each page once, in order. At most WORKSET_BYTES to `ret`; returns how many. */
+size_t workset_pack(const uint8_t image[SNAP_ID], const struct workset_page *pages, size_t n,
+                    uint8_t *ret);
 
 /* From bitmaps of pages that are there and that were changed; `mem` is searched for a `ret` in
  * each page that was not. At most WORKSET_BYTES to `ret`; returns how many. */

@@ -136,6 +136,11 @@ TEST(counters)
     metrics_flatten(m, FLATTEN_DONE, 2, 4096, 1500000);
     metrics_flatten(m, FLATTEN_DONE, 3, 8192, 500000);
     metrics_flatten(m, FLATTEN_DROPPED, 2, 0, 1000000);
+    metrics_touched(m, 1000, 300);
+    metrics_touched(m, 1000, 12);
+    metrics_recorded(m, true);
+    metrics_recorded(m, false);
+    metrics_recorded(m, true);
     metrics_write(m, &text);
     const char *s = buf_cstr(&text);
     CHECK(has(s, "dormouse_run_seconds_bucket{phase=\"load\",le=\"0.001\"} 0\n"));
@@ -157,6 +162,11 @@ TEST(counters)
     CHECK(has(s, "dormouse_flatten_layers_total 5\n"));
     CHECK(has(s, "dormouse_flatten_bytes_total 12288\n"));
     CHECK(has(s, "dormouse_flatten_seconds_total 0.003000\n"));
+    CHECK(has(s, "dormouse_workset_runs_total 2\n"));
+    CHECK(has(s, "dormouse_workset_pages_total 2000\n"));
+    CHECK(has(s, "dormouse_workset_beyond_pages_total 312\n"));
+    CHECK(has(s, "dormouse_workset_recorded_total{outcome=\"done\"} 2\n"));
+    CHECK(has(s, "dormouse_workset_recorded_total{outcome=\"failed\"} 1\n"));
     CHECK(count(s, "# TYPE dormouse_run_seconds histogram\n") == 1);
     CHECK(count(s, "# TYPE dormouse_suspend_seconds histogram\n") == 1);
     metrics_phase(NULL, METRIC_run_load, 1);

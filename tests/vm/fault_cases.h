@@ -25,6 +25,7 @@ bool case_files(const char *image);  /* no descriptors left */
 bool case_room(const char *image);   /* a full host suspends the idle */
 bool case_rate(const char *image);   /* too many requests */
 bool case_layers(const char *image); /* killed in the middle of checkpoints */
+bool case_drift(const char *image);  /* an application that touches other pages than built */
 bool case_runs(const char *image);   /* RUNS by each of four clients at once */
 bool case_load(const char *image);   /* MINUTES of mixed load by CLIENTS leak nothing */
 bool case_rows(const char *image);   /* ten thousand microVMs */

@@ -200,11 +200,12 @@ static const struct {
     bool asked_for; /* only */
 } cases[] = {
     {"readopt", test_readopt, NULL, false}, {"layers", NULL, case_layers, false},
-    {"kills", test_kills, NULL, false},     {"full", NULL, case_full, false},
-    {"slow", NULL, case_slow, false},       {"busy", NULL, case_busy, false},
-    {"files", NULL, case_files, false},     {"room", NULL, case_room, false},
-    {"rate", NULL, case_rate, false},       {"runs", NULL, case_runs, true},
-    {"load", NULL, case_load, true},        {"rows", NULL, case_rows, true},
+    {"drift", NULL, case_drift, false},     {"kills", test_kills, NULL, false},
+    {"full", NULL, case_full, false},       {"slow", NULL, case_slow, false},
+    {"busy", NULL, case_busy, false},       {"files", NULL, case_files, false},
+    {"room", NULL, case_room, false},       {"rate", NULL, case_rate, false},
+    {"runs", NULL, case_runs, true},        {"load", NULL, case_load, true},
+    {"rows", NULL, case_rows, true},
 };
 
 static bool wanted(int argc, char **argv, const char *name, bool asked_for)

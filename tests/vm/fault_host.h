@@ -39,7 +39,7 @@ unsigned host_leftovers(unsigned vms);
  * user, cannot read. */
 unsigned host_closed_groups(void);
 unsigned host_processes(void); /* named dormouse-vmm */
-void host_room(void); /* prints what memory and disk are left */
+void host_room(void);          /* prints what memory and disk are left */
 long host_rss_kib(pid_t pid);
 unsigned host_fds(pid_t pid);
 void reap(void); /* children that ended */
