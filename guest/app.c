@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 /* The application: its root disk, its start, its end. */
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -17,12 +16,12 @@
 size_t app_binds(bool build, const struct bind **ret)
 {
     static const struct bind binds[] = {
-        {RUN_DIR "/resolv.conf", "/etc/resolv.conf", false},
-        {RUN_DIR "/hosts", "/etc/hosts", false},
-        {RUN_DIR "/hostname", "/etc/hostname", false},
-        {RUN_DIR "/machine-id", "/etc/machine-id", true},
-        {RUN_DIR "/boot-id", "/proc/sys/kernel/random/boot_id", true},
-        {RUN_DIR "/public", "/run/dormouse", true},
+        {RUN_DIR "/resolv.conf", "/etc/resolv.conf", false, false},
+        {RUN_DIR "/hosts", "/etc/hosts", false, false},
+        {RUN_DIR "/hostname", "/etc/hostname", false, false},
+        {RUN_DIR "/machine-id", "/etc/machine-id", true, false},
+        {RUN_DIR "/public", "/run/dormouse", true, true},
+        {RUN_DIR "/boot-id", "/proc/sys/kernel/random/boot_id", true, false},
     };
     *ret = binds;
     return build ? 2 : ARRAY_LEN(binds);
@@ -32,27 +31,18 @@ size_t app_binds(bool build, const struct bind **ret)
 
 int disk_find(const char *serial, char *path, size_t size, struct fail *f)
 {
-    DIR *dir = opendir("/sys/block");
-    if (!dir)
-        return fail_sys(f, errno, "list the disks");
-    const struct dirent *e;
-    bool found = false;
-    while (!found && (e = readdir(dir))) {
-        char file[300], text[32];
-        if (strncmp(e->d_name, "vd", 2) != 0)
-            continue;
-        text_put(file, sizeof(file), "/sys/block/%s/serial", e->d_name);
-        ssize_t n = read_file(file, text, sizeof(text));
+    char file[] = "/sys/block/vda/serial", text[32];
+    char *letter = &file[sizeof("/sys/block/vd") - 1];
+    /* The kernel gives the names in a row. */
+    for (ssize_t n; (n = read_file(file, text, sizeof(text))) >= 0; ++*letter) {
         if (n > 0 && text[n - 1] == '\n')
             text[--n] = '\0';
         if (n > 0 && strcmp(text, serial) == 0) {
-            text_put(path, size, "/dev/%s", e->d_name);
-            found = true;
+            text_put(path, size, "/dev/vd%c", *letter);
+            return 0;
         }
     }
-    closedir(dir);
-    return found ? 0
-                 : fail_set(f, ENODEV, "this machine has no disk with serial \"%s\"", serial);
+    return fail_set(f, ENODEV, "this machine has no disk with serial \"%s\"", serial);
 }
 
 static int mount_root(struct init *in, const char *serial, struct fail *f)
@@ -128,6 +118,7 @@ static void on_started(struct proc *p, const struct fail *f)
     in->app.starting = false;
     in->app.running = true;
     ctl_fail(in, in->app.start_id, NULL);
+    boot_exec_cgroup(in);
 }
 
 static void on_end_limit(struct timer *t)

@@ -70,18 +70,15 @@ static int open_control(const char *name, int flags)
     return open(path, flags | O_CLOEXEC);
 }
 
-/* All controllers in one write, which is cheap; a kernel without one of them refuses that. */
+/* All controllers in one write: the kernel has all of them (initrd/kernel.config). */
 static void enable_controllers(const char *path)
 {
-    static const char *const each[] = {"+cpu", "+cpuset", "+io", "+memory", "+pids"};
-    if (write_file(path, "+cpu +cpuset +io +memory +pids") == 0)
-        return;
-    for (size_t i = 0; i < ARRAY_LEN(each); i++)
-        write_file(path, each[i]);
+    write_file(path, "+cpu +cpuset +io +memory +pids");
 }
 
 /* /app is frozen and killed as a whole. Inside, /app/main is what the application sees as its
- * root group, so that it may divide it, and /app/exec holds commands run beside it. */
+ * root group, so that it may divide it, and /app/exec holds commands run beside it: it is made
+ * when the application runs, as it takes as long as a fork. */
 int boot_cgroups(struct init *in)
 {
     struct freezer *fr = &in->freezer;
@@ -89,18 +86,23 @@ int boot_cgroups(struct init *in)
     if (mkdir(CGROUP_DIR, 0755) < 0 && errno != EEXIST)
         return -errno;
     enable_controllers(CGROUP_DIR "/cgroup.subtree_control");
-    if ((mkdir(CGROUP_DIR "/main", 0755) < 0 || mkdir(CGROUP_DIR "/exec", 0755) < 0) &&
-        errno != EEXIST)
+    if (mkdir(CGROUP_DIR "/main", 0755) < 0 && errno != EEXIST)
         return -errno;
     fr->freeze = open_control("cgroup.freeze", O_WRONLY);
     fr->kill = open_control("cgroup.kill", O_WRONLY);
     fr->events_fd = open_control("cgroup.events", O_RDONLY);
     fr->main_dir = open_control("main", O_RDONLY | O_DIRECTORY);
-    fr->exec_dir = open_control("exec", O_RDONLY | O_DIRECTORY);
-    return fr->freeze < 0 || fr->kill < 0 || fr->events_fd < 0 || fr->main_dir < 0 ||
-                   fr->exec_dir < 0
-               ? -ENOENT
-               : 0;
+    return fr->freeze < 0 || fr->kill < 0 || fr->events_fd < 0 || fr->main_dir < 0 ? -ENOENT
+                                                                                   : 0;
+}
+
+void boot_exec_cgroup(struct init *in)
+{
+    struct freezer *fr = &in->freezer;
+    if (fr->exec_dir > 0)
+        return;
+    mkdir(CGROUP_DIR "/exec", 0755);
+    fr->exec_dir = open_control("exec", O_RDONLY | O_DIRECTORY); /* -1: told by the exec */
 }
 
 _Noreturn void power_off(void)

@@ -86,13 +86,16 @@ static int step_copy(struct init *in, const struct req *r, struct fail *f)
     return work(in, copy_run, &job, f); /* the child has its own copy of all this */
 }
 
+static int enter_image(struct fail *f)
+{
+    return chroot(ROOT_DIR) < 0 || chdir("/") < 0 ? fail_sys(f, errno, "enter it") : 0;
+}
+
 static void do_workdir(void *ctx, struct fail *f)
 {
     const char *dir = ctx;
-    if (chroot(ROOT_DIR) < 0 || chdir("/") < 0) {
-        fail_sys(f, errno, "enter the image");
+    if (enter_image(f) < 0)
         return;
-    }
     int r = make_dirs(dir, 0755);
     if (r == 0 && chdir(dir) < 0)
         r = -errno;
@@ -189,6 +192,32 @@ static int step_run(struct init *in, const struct req *r, struct fail *f)
     return proc_start(&in->procs, &b->proc, &plan, f);
 }
 
+/* ---- the end ---- */
+
+/* The places of what every application is shown: made once here, not by each of its starts. */
+static void do_places(void *ctx, struct fail *f)
+{
+    const struct bind *binds;
+    size_t n = app_binds(false, &binds);
+    (void)ctx;
+    if (enter_image(f) < 0)
+        return;
+    for (size_t i = 0; i + 1 < n; i++) /* the last is in /proc */
+        sandbox_place(&binds[i]);      /* the start tries again */
+}
+
+static void on_end_gone(struct proc *p, int status)
+{
+    struct init *in = container_of(p, struct init, build.proc);
+    struct fail f = in->build.result;
+    uint32_t id = in->build.id;
+    (void)status;
+    in->build.id = 0;
+    trim_disk();
+    app_unmount(in, &f);
+    ctl_fail(in, id, &f);
+}
+
 /* ---- requests ---- */
 
 void build_step(struct init *in, const struct req *r)
@@ -225,9 +254,10 @@ void build_end(struct init *in, const struct req *r)
     struct fail f = {.num = 0};
     if (in->build.id || in->app.running) {
         fail_set(&f, EBUSY, "something still runs on the root");
-    } else {
-        trim_disk();
-        app_unmount(in, &f);
+    } else if (in->app.mounted && work(in, do_places, NULL, &f) == 0) {
+        in->build.id = r->id;
+        in->build.proc.exited = on_end_gone;
+        return;
     }
     ctl_fail(in, r->id, &f);
 }

@@ -71,8 +71,8 @@ struct app {
 };
 
 struct freezer {
-    int freeze, kill; /* cgroup.freeze, cgroup.kill; -1: no such file */
-    int events_fd, main_dir, exec_dir;
+    int freeze, kill;                  /* cgroup.freeze, cgroup.kill; -1: no such file */
+    int events_fd, main_dir, exec_dir; /* the last 0 until boot_exec_cgroup() */
     struct ev events;
     struct timer limit;
     uint32_t id; /* FREEZE waiting, 0: none */
@@ -188,6 +188,7 @@ void ctl_event(struct init *in, uint16_t type, const struct tlv_writer *w);
 int boot_mounts(void);
 int boot_files(struct init *in);
 int boot_cgroups(struct init *in);
+void boot_exec_cgroup(struct init *in); /* unless it is there */
 /* Ends the machine, after unmounting what can be lost. */
 _Noreturn void power_off(void);
 

@@ -149,7 +149,6 @@ void plan_exec(const struct plan *plan, struct fail *f)
     write_file("/proc/self/oom_score_adj", "0");
     reset_signals();
     setsid();
-    umask(022);
     if (plan->kind == PLAN_JOIN &&
         syscall(SYS_setns, plan->join_pidfd,
                 CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWCGROUP) < 0) {
@@ -158,6 +157,7 @@ void plan_exec(const struct plan *plan, struct fail *f)
     }
     if (plan->kind == PLAN_NEW && sandbox_enter(plan, f) < 0)
         return;
+    umask(022);
     if (set_fds(plan, f) < 0 || enter_workdir(plan, f) < 0)
         return;
     if (plan->tty && ioctl(0, TIOCSCTTY, 0) < 0) {

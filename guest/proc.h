@@ -16,7 +16,7 @@
 /* One file or directory of init's, shown to the application. */
 struct bind {
     const char *from, *to;
-    bool read_only;
+    bool read_only, dir;
 };
 
 enum plan_kind {
@@ -71,6 +71,8 @@ int proc_work(struct procs *ps, struct proc *p, void (*fn)(void *ctx, struct fai
 void plan_exec(const struct plan *plan, struct fail *f);
 /* Mounts, hostname and so on for PLAN_NEW (sandbox.c). */
 int sandbox_enter(const struct plan *plan, struct fail *f);
+/* Makes the place that `b` is to appear at, in this process's root. */
+bool sandbox_place(const struct bind *b);
 /* User, groups, capabilities (creds.c); `home` is where HOME comes from. */
 int creds_apply(const struct plan *plan, char *home, size_t size, struct fail *f);
 

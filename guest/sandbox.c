@@ -51,12 +51,6 @@ static void read_only(const char *path, unsigned long flags)
     mount(NULL, path, NULL, MS_REMOUNT | MS_BIND | MS_RDONLY | flags, NULL);
 }
 
-static void make_node(const char *path, unsigned mode, unsigned maj, unsigned min)
-{
-    if (mknod(path, S_IFCHR | mode, makedev(maj, min)) == 0)
-        chmod(path, mode);
-}
-
 static void make_loops(void)
 {
     char path[] = "/dev/loop0";
@@ -91,9 +85,10 @@ static int make_dev(const struct plan *plan, struct fail *f)
         mkdir("/dev/net", 0755);
         make_loops();
     }
+    umask(0); /* as it is until plan_exec() goes on */
     for (size_t i = 0; i < ARRAY_LEN(nodes); i++)
         if (!nodes[i].all || plan->caps_all)
-            make_node(nodes[i].name, nodes[i].mode, nodes[i].maj, nodes[i].min);
+            mknod(nodes[i].name, S_IFCHR | nodes[i].mode, makedev(nodes[i].maj, nodes[i].min));
     for (size_t i = 0; i < ARRAY_LEN(links); i++)
         if (symlink(links[i][0], links[i][1]) < 0)
             return fail_sys(f, errno, "make %s", links[i][1]);
@@ -158,8 +153,9 @@ static int mount_kernel(const struct plan *plan, struct fail *f)
 }
 
 /* Makes the place a file is to appear at; a dangling link of the image's gives way. */
-static bool make_place(const char *path, bool dir)
+bool sandbox_place(const struct bind *b)
 {
+    const char *path = b->to;
     char parent[256];
     text_put(parent, sizeof(parent), "%s", path);
     char *slash = strrchr(parent, '/');
@@ -167,7 +163,7 @@ static bool make_place(const char *path, bool dir)
         *slash = '\0';
         make_dirs(parent, 0755);
     }
-    if (dir)
+    if (b->dir)
         return mkdir(path, 0755) == 0 || errno == EEXIST;
     for (int attempt = 0; attempt < 2; attempt++) {
         int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0644);
@@ -181,11 +177,11 @@ static bool make_place(const char *path, bool dir)
     return false;
 }
 
-static void show_binds(const struct plan *plan, const int *trees, const bool *is_dir)
+static void show_binds(const struct plan *plan, const int *trees)
 {
     for (size_t i = 0; i < plan->nbinds; i++) {
         const struct bind *b = &plan->binds[i];
-        if (trees[i] < 0 || !make_place(b->to, is_dir[i]))
+        if (trees[i] < 0 || !sandbox_place(b))
             continue; /* a read-only image without the place: it lives without the file */
         if (syscall(SYS_move_mount, trees[i], "", AT_FDCWD, b->to, MOVE_MOUNT_F_EMPTY_PATH) ==
                 0 &&
@@ -198,23 +194,19 @@ static void show_binds(const struct plan *plan, const int *trees, const bool *is
 int sandbox_enter(const struct plan *plan, struct fail *f)
 {
     int trees[BINDS_MAX];
-    bool is_dir[BINDS_MAX];
     if (plan->nbinds > BINDS_MAX)
         return fail_set(f, E2BIG, "too many files to show");
     if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
         return fail_sys(f, errno, "make the mounts private");
-    for (size_t i = 0; i < plan->nbinds; i++) {
-        struct stat st;
+    for (size_t i = 0; i < plan->nbinds; i++)
         trees[i] = (int)syscall(SYS_open_tree, AT_FDCWD, plan->binds[i].from,
                                 OPEN_TREE_CLONE | O_CLOEXEC);
-        is_dir[i] = stat(plan->binds[i].from, &st) == 0 && S_ISDIR(st.st_mode);
-    }
     if (plan->hostname && *plan->hostname &&
         sethostname(plan->hostname, strlen(plan->hostname)) < 0)
         return fail_sys(f, errno, "set the hostname");
     int r = change_root(f);
     if (r < 0 || (r = mount_kernel(plan, f)) < 0)
         return r;
-    show_binds(plan, trees, is_dir);
+    show_binds(plan, trees);
     return 0;
 }

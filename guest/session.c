@@ -149,6 +149,7 @@ void session_accept(struct init *in, int fd)
             s = &in->sessions[i];
     struct start st = {.in = in, .fd = fd};
     struct fail f = {.num = 0};
+    boot_exec_cgroup(in);
     if (s) {
         *s = (struct session){.used = true, .proc = {.exited = on_gone}};
         if (proc_work(&in->procs, &s->proc, child_main, &st, &f) < 0)

@@ -44,7 +44,7 @@ for name in bench guest.cpio daemon records; do file "$out/$name" "$name"; done
 file tests/bench/inside.sh run
 file tests/bench/daemon-inside.sh daemon.sh
 file tests/bench/workload.py workload.py
-file "$build/vm/root.img" root.img
+file "$out/root.img" root.img
 file "$build/vm/payload" payload
 file "$build/arm64/dormouse" dormouse
 archives=()

@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # Where the instructions of one restore go: by phase, by function of the programs, by function of
 # the host's kernel. From the order to restore to the guest's first instruction.
-#   tools/restore-trace.sh [pooled|unpooled|prepared|thaw]     called by `make restore-trace MODE=...`
+#   tools/restore-trace.sh [pooled|unpooled|prepared|thaw|boot]     `make restore-trace MODE=...`
 # thaw: of a prepared one, from the message that it was restored to the application's first act,
-# with what the guest does; in the emulated host only.
+# with what the guest does; in the emulated host only. boot: likewise, from the start of the VMM
+# to the exec of an application's command.
 # In the emulated host every instruction is counted, by a plugin of the emulator (tcgtrace.c). On
 # an ARM64 machine with KVM (root, and the program perf) the processor's counter is sampled.
 # What it found stays in build/trace.
@@ -16,8 +17,9 @@ mode=${1:-pooled}
 case $mode in
 pooled | unpooled | prepared) phases=tests/bench/phases guest= ;;
 thaw) phases=tests/bench/phases-thaw guest=,guest=on ;;
+boot) phases=tests/bench/phases-boot guest=,guest=on ;;
 *)
-    echo "error: '$mode' is no mode; say pooled, unpooled, prepared or thaw" >&2
+    echo "error: '$mode' is no mode; say pooled, unpooled, prepared, thaw or boot" >&2
     exit 2
     ;;
 esac
@@ -25,7 +27,7 @@ mkdir -p "$out"
 nm=${CROSS-aarch64-linux-gnu-}nm
 bench=$build/bench
 
-if [ "$mode" != thaw ] && [ "$(uname -m)" = aarch64 ] && [ -w /dev/kvm ]; then
+if [ -z "$guest" ] && [ "$(uname -m)" = aarch64 ] && [ -w /dev/kvm ]; then
     command -v perf >/dev/null || {
         echo "error: perf is not installed; the package is linux-perf" >&2
         exit 1
@@ -52,7 +54,7 @@ fi
 export DETERMINISTIC=1 REPEATABLE=1
 host() {
     QEMU=${3:-$QEMU} tools/vmrun.sh -t 3600 -c "$out/console" -f "$bench/bench=/bench/bench" \
-        -f "$bench/guest.cpio=/bench/guest.cpio" -f "$build/vm/root.img=/bench/root.img" \
+        -f "$bench/guest.cpio=/bench/guest.cpio" -f "$bench/root.img=/bench/root.img" \
         -f "$1=/bench/run" -k "$2" /bench/run
 }
 
@@ -92,7 +94,7 @@ host tests/bench/inside.sh "bench.only=restore-trace-$mode" "$PWD/$out/qemu" >"$
 "$nm" "$bench/bench" >"$out/bench.syms"
 "$nm" "$build/musl/lib/libc.a" >"$out/library.syms" 2>/dev/null
 more=()
-if [ "$mode" = thaw ]; then
+if [ -n "$guest" ]; then
     # The plugin marks a guest's addresses in their top byte.
     marked() { awk '{ $1 = "01" substr($1, 3); print }'; }
     marked <"$build/kernel/System.map" >"$out/guest-kernel.syms"

@@ -57,6 +57,7 @@ bool trace_is(const struct event *ev, const char *name);
 bool trace_end(uint64_t from_ns, pid_t pid, struct seen *ret);
 
 void trace_mark(void); /* for tools/restore-trace.sh: timeline.c */
+void trace_mark_end(void);
 
 /* ---- monitors ---- */
 

@@ -15,6 +15,7 @@
 
 #include "../../hypervisor/base/fd.h"
 #include "../vm/guest_client.h"
+#include "bench.h"
 #include "proc.h"
 #include "record.h"
 
@@ -93,6 +94,7 @@ static bool request(struct guest *m)
 static bool boot_once(const struct paths *p, const struct disk *d, bool keep)
 {
     dormouse_rest();
+    trace_mark();
     uint64_t begin = now_ns();
     if (!guest_boot(&g, &p->s, d, 1))
         return false;
@@ -104,6 +106,7 @@ static bool boot_once(const struct paths *p, const struct disk *d, bool keep)
     if (!start_app(&g))
         return false;
     uint64_t cmd = now_ns();
+    trace_mark_end();
     if (!guest_line(&g, 0, "listening"))
         return false;
     uint64_t listening = now_ns();
@@ -209,7 +212,7 @@ static bool record_workset(const struct paths *p, const struct disk *d)
 }
 
 void bench_init(const char *kernel, const char *initrd, const char *root, const char *dir,
-                unsigned runs)
+                unsigned runs, bool traced)
 {
     struct paths p = {.s = {.spawn = dormouse_spawn, .kernel = kernel, .initrd = initrd},
                       .root = root};
@@ -228,6 +231,8 @@ void bench_init(const char *kernel, const char *initrd, const char *root, const 
             note("image-of-idle-server", p.image, &saved);
         ok = ok && guest_kill(&g);
     }
+    if (traced)
+        return;
     for (unsigned i = 0; i < runs && ok; i++)
         ok = session_once(&p, &d, i > 0);
     for (unsigned i = 0; i < runs && ok; i++)

@@ -59,9 +59,11 @@ int main(int argc, char **argv)
     cases_growth(&p);
     cases_clones(&p);
     if (wanted(&p, "boot-to-cmd"))
-        bench_init(setup.kernel, setup.init, setup.root, setup.dir, p.runs);
+        bench_init(setup.kernel, setup.init, setup.root, setup.dir, p.runs, false);
     if (wanted(&p, "restore-to-thaw"))
         bench_thaw(setup.vmm, setup.kernel, setup.init, setup.root, setup.dir, p.runs, false);
+    if (p.only && wanted(&p, "restore-trace-boot"))
+        bench_init(setup.kernel, setup.init, setup.root, setup.dir, 3, true);
     if (p.only && wanted(&p, "restore-trace-thaw"))
         bench_thaw(setup.vmm, setup.kernel, setup.init, setup.root, setup.dir, 3, true);
     if (!rec_write(argv[5], clock ? clock : "wall", peers, 3)) {

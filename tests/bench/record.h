@@ -28,11 +28,11 @@ extern unsigned complaints;
  * nursery is replaced: dormouse_rest() is for that, between two measurements. dormouse.c. */
 int dormouse_spawn(int ctl);
 void dormouse_rest(void);
-/* dormouse-init and an application in it: init.c. */
+/* dormouse-init and an application in it: init.c. `traced`: only what tools/restore-trace.sh
+ * looks at. */
 void bench_init(const char *kernel, const char *initrd, const char *root, const char *dir,
-                unsigned runs);
-/* From the restored guest's first instruction to the application's: thaw.c. `traced`: only what
- * tools/restore-trace.sh looks at. */
+                unsigned runs, bool traced);
+/* From the restored guest's first instruction to the application's: thaw.c. */
 void bench_thaw(const char *vmm, const char *kernel, const char *initrd, const char *root,
                 const char *dir, unsigned runs, bool traced);
 

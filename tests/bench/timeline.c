@@ -294,6 +294,11 @@ void trace_mark(void)
     __asm__ volatile("hint #96" ::: "memory");
 }
 
+void trace_mark_end(void)
+{
+    __asm__ volatile("hint #97" ::: "memory");
+}
+
 static void traced(enum mode mode, const char *image, unsigned times, unsigned marked)
 {
     static struct inst in;
