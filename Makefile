@@ -199,7 +199,7 @@ $(B)/sysroot.stamp: tools/sysroot.sh $(CACHED) | $(B)/deps.stamp
 	@tools/sysroot.sh
 $(B)/sysroot-native.stamp: tools/sysroot.sh $(CACHED) | $(B)/deps.stamp
 	@tools/sysroot.sh native
-$(B)/kernel.stamp: tools/kernel.sh initrd/kernel.config initrd/patches/boot.patch initrd/patches/small.patch $(CACHED) | $(B)/deps.stamp
+$(B)/kernel.stamp: tools/kernel.sh initrd/kernel.config $(addprefix initrd/patches/,boot.patch memory.patch needless.patch small.patch) $(CACHED) | $(B)/deps.stamp
 	@tools/kernel.sh
 
 define strip_to
