@@ -125,6 +125,8 @@ publish() { # the tree as it is now, without traces of its making, becomes a dis
     inside find /usr/share/doc ! -type d ! -name copyright -delete
     inside find /usr/share/doc /usr/share/man /usr/share/info /usr/share/locale \
         -mindepth 1 -type d -empty -delete
+    # Packages with alternatives link manual pages, there or not, and fail without the place.
+    for n in 1 2 3 4 5 6 7 8; do mkdir "$t/usr/share/man/man$n"; done
     rm -f "$t"/var/lib/dpkg/*-old "$t"/var/lib/dpkg/lock* "$t"/etc/*-
     : >"$t/etc/machine-id"
     # No journal: a disk is used again only together with the memory it was suspended with, or
