@@ -338,27 +338,37 @@ static void with_two_layers(struct world *w)
     w->vm_next = w->vm;
 }
 
-static int merge(struct world *w)
+/* Both layers as one file "m". */
+static int join(struct world *w, int layers, const struct overlay_pace *pace)
 {
-    const struct snap_io *io = &w->disk.io;
-    int layers = dir_of(w, "layers"), fds[2] = {-1, -1}, r = 0;
-    struct rows rows = w->rows;
+    int fds[2] = {-1, -1}, r = 0;
     for (unsigned i = 0; i < 2 && r >= 0; i++)
-        r = fds[i] = disk_open(&w->disk, layers, rows.layers[i], O_RDWR, 0);
+        r = fds[i] = disk_open(&w->disk, layers, w->rows.layers[i], O_RDWR, 0);
     if (r >= 0)
-        r = cpfiles_merge(io, layers, fds, 2, "m", NULL, NULL);
-    rows.n = 1;
-    snprintf(rows.layers[0], sizeof rows.layers[0], "m");
-    if (r == 0)
-        r = commit(w, &rows);
-    if (r == 0) {
-        cpfiles_remove(io, layers, "l0");
-        cpfiles_remove(io, layers, "l1");
-    }
+        r = cpfiles_merge(&w->disk.io, layers, fds, 2, "m", pace, NULL);
     for (unsigned i = 0; i < 2; i++) {
         if (fds[i] >= 0)
             disk_close(&w->disk, fds[i]);
     }
+    return r;
+}
+
+static void remove_both(struct world *w, int layers)
+{
+    cpfiles_remove(&w->disk.io, layers, "l0");
+    cpfiles_remove(&w->disk.io, layers, "l1");
+}
+
+static int merge(struct world *w)
+{
+    int layers = dir_of(w, "layers"), r = join(w, layers, NULL);
+    struct rows rows = w->rows;
+    rows.n = 1;
+    snprintf(rows.layers[0], sizeof rows.layers[0], "m");
+    if (r == 0)
+        r = commit(w, &rows);
+    if (r == 0)
+        remove_both(w, layers);
     disk_close(&w->disk, layers);
     return r;
 }
@@ -386,14 +396,9 @@ static bool never(void *ctx)
 
 static int flatten(struct world *w)
 {
-    const struct snap_io *io = &w->disk.io;
     const struct overlay_pace pace = {.sync_bytes = 1, .stop = never};
-    int layers = dir_of(w, "layers"), fds[2] = {-1, -1}, r = 0;
+    int layers = dir_of(w, "layers"), r = join(w, layers, &pace);
     struct rows rows = w->rows;
-    for (unsigned i = 0; i < 2 && r >= 0; i++)
-        r = fds[i] = disk_open(&w->disk, layers, rows.layers[i], O_RDWR, 0);
-    if (r >= 0)
-        r = cpfiles_merge(io, layers, fds, 2, "m", &pace, NULL);
     rows.n = 1;
     snprintf(rows.layers[0], sizeof rows.layers[0], "m");
     if (r == 0)
@@ -402,14 +407,8 @@ static int flatten(struct world *w)
     snprintf(rows.cp_layers[0], sizeof rows.cp_layers[0], "m");
     if (r == 0)
         r = commit(w, &rows);
-    if (r == 0) { /* nobody has them any more */
-        cpfiles_remove(io, layers, "l0");
-        cpfiles_remove(io, layers, "l1");
-    }
-    for (unsigned i = 0; i < 2; i++) {
-        if (fds[i] >= 0)
-            disk_close(&w->disk, fds[i]);
-    }
+    if (r == 0) /* nobody has them any more */
+        remove_both(w, layers);
     disk_close(&w->disk, layers);
     return r;
 }
@@ -426,16 +425,8 @@ static bool at_second(void *ctx)
 static int give_up(struct world *w)
 {
     const struct overlay_pace pace = {.sync_bytes = 1, .stop = at_second};
-    int layers = dir_of(w, "layers"), fds[2] = {-1, -1}, r = 0;
-    for (unsigned i = 0; i < 2 && r >= 0; i++)
-        r = fds[i] = disk_open(&w->disk, layers, w->rows.layers[i], O_RDWR, 0);
     asked = 0;
-    if (r >= 0)
-        r = cpfiles_merge(&w->disk.io, layers, fds, 2, "m", &pace, NULL);
-    for (unsigned i = 0; i < 2; i++) {
-        if (fds[i] >= 0)
-            disk_close(&w->disk, fds[i]);
-    }
+    int layers = dir_of(w, "layers"), r = join(w, layers, &pace);
     disk_close(&w->disk, layers);
     return r == -ECANCELED ? 0 : r;
 }

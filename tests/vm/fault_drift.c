@@ -38,16 +38,6 @@ static bool build(void)
                   "/tests/dormouse build --name " IMAGE " --quiet /tests/drift") == 0;
 }
 
-static unsigned said(const char *what)
-{
-    char line[1024];
-    unsigned n = 0;
-    AUTO_FCLOSE FILE *f = fopen(DAEMON_LOG, "re");
-    while (f && fgets(line, sizeof line, f))
-        n += strstr(line, what) != NULL;
-    return n;
-}
-
 static bool has_file(const char *pid, const char *part)
 {
     char path[300], to[600];
@@ -130,12 +120,12 @@ FAULT_CASE(case_drift)
 {
     struct client c;
     unsigned long faults;
-    unsigned runs = 0, recorded = said(RECORDED);
+    unsigned runs = 0, recorded = daemon_said(RECORDED);
     (void)image;
     if (!CHECK(build() && client_open(&c, 95, IMAGE)))
         return;
     unsigned long before = least_of(&c);
-    while (said(RECORDED) == recorded && runs++ < RUNS_MAX) {
+    while (daemon_said(RECORDED) == recorded && runs++ < RUNS_MAX) {
         if (!CHECK(one_run(&c, &faults)))
             return;
     }
@@ -143,13 +133,13 @@ FAULT_CASE(case_drift)
     printf("# %lu page faults up to the first answer; recorded again after %u more runs; then "
            "%lu\n",
            before, runs, after);
-    CHECK(said(RECORDED) == recorded + 1);
+    CHECK(daemon_said(RECORDED) == recorded + 1);
     /* The memory it reads is more than 3000 pages; the host maps up to 16 at a time. */
     CHECK(before > (MIB << 8) / 16 && after * 2 < before);
     /* Not again: what is touched is what is known. */
     for (unsigned i = 0; i < 10; i++)
         CHECK(one_run(&c, &faults));
-    CHECK(said(RECORDED) == recorded + 1);
+    CHECK(daemon_said(RECORDED) == recorded + 1);
     client_close(&c);
     CHECK(system("/tests/dormouse rm " IMAGE " >/dev/null") == 0);
 }

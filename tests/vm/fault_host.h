@@ -38,8 +38,9 @@ unsigned host_leftovers(unsigned vms);
 /* Control groups whose processor time the daemon's network-facing process, which is another
  * user, cannot read. */
 unsigned host_closed_groups(void);
-unsigned host_processes(void); /* named dormouse-vmm */
-void host_room(void);          /* prints what memory and disk are left */
+unsigned host_processes(void);          /* named dormouse-vmm */
+unsigned daemon_said(const char *what); /* lines of its log that have it */
+void host_room(void);                   /* prints what memory and disk are left */
 long host_rss_kib(pid_t pid);
 unsigned host_fds(pid_t pid);
 void reap(void); /* children that ended */

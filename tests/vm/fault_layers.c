@@ -156,16 +156,6 @@ static bool no_strays(void)
     return false;
 }
 
-static unsigned said(const char *what)
-{
-    char line[1024];
-    unsigned n = 0;
-    AUTO_FCLOSE FILE *f = fopen(DAEMON_LOG, "re");
-    while (f && fgets(line, sizeof line, f))
-        n += strstr(line, what) != NULL;
-    return n;
-}
-
 /* What was acknowledged is in the list. */
 static bool is_listed(struct client *c, const char *name)
 {
@@ -199,7 +189,7 @@ FAULT_CASE(case_layers)
     struct client c;
     struct point points[KEPT + 1];
     unsigned n = 0, files = 0, rounds = setting("KILLS", 10), taken = 0, harm = 0;
-    unsigned joined = said(JOINED);
+    unsigned joined = daemon_said(JOINED);
     if (!CHECK(daemon_stop() && daemon_start(args) && client_open(&c, 90, image) &&
                client_open(&t.c, 91, image) && client_run(&c) && client_ask(&c)))
         return;
@@ -248,7 +238,7 @@ FAULT_CASE(case_layers)
             CHECK(forget(&c, points, &n));
     }
     printf("# %u of %u checkpoints were taken\n", taken, rounds);
-    joined = said(JOINED) - joined;
+    joined = daemon_said(JOINED) - joined;
     printf("# layers were joined %u times\n", joined);
     CHECK(harm == 0 && c.lost == 0 && joined > 0);
     CHECK(client_act(&c, "terminate"));
