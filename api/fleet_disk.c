@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "../hypervisor/base/log.h"
@@ -16,6 +17,12 @@
 #include "fleet_priv.h"
 
 #define COLLECT 16u /* layers forgotten in one go */
+
+uint64_t fleet_allocated(int dir, const char *path)
+{
+    struct stat st;
+    return fstatat(dir, path, &st, AT_SYMLINK_NOFOLLOW) == 0 ? (uint64_t)st.st_blocks * 512 : 0;
+}
 
 void disk_close(struct open_disk *l)
 {

@@ -14,7 +14,6 @@
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -82,14 +81,6 @@ static bool rests(struct fvm *vm)
            !(vm->vmm && vm->vmm->disk_behind);
 }
 
-static uint64_t allocated(const struct fleet *f, const char *id)
-{
-    struct stat st;
-    return fstatat(f->disks_dir, id, &st, AT_SYMLINK_NOFOLLOW) == 0
-               ? (uint64_t)st.st_blocks * 512
-               : 0;
-}
-
 /* False: nothing to do, or not now. */
 static bool choose(struct flat *w)
 {
@@ -104,7 +95,7 @@ static bool choose(struct flat *w)
     if (!rest)
         return false;
     for (uint32_t i = 0; i < d.n; i++)
-        bytes[i] = allocated(f, d.layers[i]);
+        bytes[i] = fleet_allocated(f->disks_dir, d.layers[i]);
     if (!chain_choose(&d, bytes, (uint32_t)f->c.disk_layers, &w->part, &w->part_bytes))
         return false;
     /* Until nobody has the old ones any more there are both. */
@@ -166,7 +157,7 @@ static int rows(struct flat *w, const struct fvm *vm, bool first, uint32_t *ret_
     if (r < 0)
         return r;
     if (first)
-        r = store_layer_add(s, w->id, allocated(w->f, w->id), &w->err);
+        r = store_layer_add(s, w->id, fleet_allocated(w->f->disks_dir, w->id), &w->err);
     if (r == 0)
         r = store_disk_join(s, vm ? vm->row.id : NULL, &w->part, w->id, ret_n, &w->err);
     if (r == 0 && first && *ret_n == 0)
@@ -236,7 +227,7 @@ void fleet_flatten(struct fleet *f, struct fvm *vm)
         return;
     uuid_make(w.id);
     int r = merge(&w);
-    uint64_t bytes = r == 0 ? allocated(f, w.id) : 0;
+    uint64_t bytes = r == 0 ? fleet_allocated(f->disks_dir, w.id) : 0;
     if (r == 0 && (r = put_in_place(&w, vm, true, &n)) < 0)
         cpfiles_remove(&snap_io_host, f->disks_dir, w.id);
     if (r == 0) {

@@ -2,9 +2,7 @@
 /* What the fleet knows of itself; see fleet_info.h. */
 #include "fleet_info.h"
 
-#include <fcntl.h>
 #include <stdio.h>
-#include <sys/stat.h>
 
 #include "../hypervisor/base/mem.h"
 #include "fleet_priv.h"
@@ -25,12 +23,11 @@ static void timing(const struct phases *p, struct fleet_timing *ret)
                                  .pooled = p->pooled};
 }
 
-static uint64_t allocated(int dir, const char *id, const char *name)
+static uint64_t allocated(const struct fleet *f, const char *id, const char *name)
 {
     char path[ID_CAP + 48];
-    struct stat st;
     snprintf(path, sizeof path, "%s/%s", id, name);
-    return fstatat(dir, path, &st, AT_SYMLINK_NOFOLLOW) == 0 ? (uint64_t)st.st_blocks * 512 : 0;
+    return fleet_allocated(f->vms_dir, path);
 }
 
 /* With the frozen layers below it, which others may have, too. */
@@ -41,9 +38,9 @@ static uint64_t allocated_disk(struct fleet *f, const struct store_vm *row)
         return 0;
     char name[SNAPFILES_NAME];
     snapfiles_disk(name, d.serial);
-    uint64_t bytes = allocated(f->vms_dir, row->id, name);
+    uint64_t bytes = allocated(f, row->id, name);
     for (uint32_t i = 0; i < d.n; i++)
-        bytes += allocated(f->disks_dir, ".", d.layers[i]);
+        bytes += fleet_allocated(f->disks_dir, d.layers[i]);
     return bytes;
 }
 
@@ -63,7 +60,7 @@ void fleet_vm_info(struct fleet *f, const struct store_vm *row, struct fleet_vm_
     ret->disk_bytes = allocated_disk(f, row);
     if (state == VM_SUSPENDED) {
         snprintf(snap, sizeof snap, "mem.snap.%llu", (unsigned long long)row->generation);
-        ret->suspended_bytes = ret->disk_bytes + allocated(f->vms_dir, row->id, snap);
+        ret->suspended_bytes = ret->disk_bytes + allocated(f, row->id, snap);
     }
     struct fvm *vm = fleet_vm_find(f, row->id);
     if (!vm)

@@ -384,6 +384,7 @@ int vm_disk_open(const struct fvm *vm, struct err *e);
 int disk_switch(struct fvm *vm, const struct open_disk *l, int top, struct err *e);
 /* Removes the files of layers that no disk has any more. */
 void disk_collect(struct fleet *f);
+uint64_t fleet_allocated(int dir, const char *path); /* bytes of the file system; 0: no file */
 /* fleet_flatten.c: queues a job if a microVM's chain of layers is too long; for all of them */
 void flatten_want(struct fleet *f, struct fvm *vm);
 void flatten_all(struct fleet *f);

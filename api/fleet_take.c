@@ -6,7 +6,6 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "../hypervisor/base/log.h"
@@ -55,12 +54,6 @@ void take_init(struct take *t, struct fvm *vm, bool running)
 
 /* ---- the layers ---- */
 
-static uint64_t allocated(int dir, const char *name)
-{
-    struct stat st;
-    return fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0 ? (uint64_t)st.st_blocks * 512 : 0;
-}
-
 /* When checkpoints follow each other faster than fleet_flatten.c shortens the chain. */
 static int make_room(struct fleet *f, struct take *t, struct err *e)
 {
@@ -68,7 +61,7 @@ static int make_room(struct fleet *f, struct take *t, struct err *e)
     uint64_t bytes[DISK_FROZEN_MAX], sum;
     struct chain_part part;
     for (uint32_t i = 0; i < d->n; i++)
-        bytes[i] = allocated(f->disks_dir, d->layers[i]);
+        bytes[i] = fleet_allocated(f->disks_dir, d->layers[i]);
     if (!chain_choose(d, bytes, DISK_FROZEN_MAX - 1, &part, &sum))
         return 0;
     struct store_disk joined = {.n = part.n};
@@ -110,7 +103,7 @@ static int push(struct fleet *f, struct take *t, struct err *e)
         return r;
     t->nfresh++;
     snapfiles_disk(name, d->serial);
-    t->layer_bytes = allocated(vm->dir, name);
+    t->layer_bytes = fleet_allocated(vm->dir, name);
     r = cpfiles_top(&snap_io_host, vm->dir, d->serial + 1, vm->image->disk_bytes, !t->running,
                     &t->top, e);
     if (r < 0)
@@ -145,7 +138,8 @@ int take_rows(struct fleet *f, const struct take *t, struct err *e)
 {
     int r = 0;
     for (unsigned i = 0; i < t->nfresh && r == 0; i++)
-        r = store_layer_add(f->store, t->fresh[i], allocated(f->disks_dir, t->fresh[i]), e);
+        r = store_layer_add(f->store, t->fresh[i], fleet_allocated(f->disks_dir, t->fresh[i]),
+                            e);
     return r == 0 && t->nfresh ? store_disk_set(f->store, t->vm->row.id, &t->disk, e) : r;
 }
 

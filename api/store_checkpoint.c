@@ -140,22 +140,7 @@ int store_checkpoint_delete(struct store *s, const char *id, struct err *e)
 int store_checkpoint_sum(struct store *s, const char *vm, uint64_t *ret_count,
                          uint64_t *ret_bytes, struct err *e)
 {
-    struct conn *c = store_reader(s);
-    sqlite3_stmt *st;
-    int r = store_stmt(c, SQL_cp_sum, &st, e);
-    if (r == 0) {
-        store_bind_text(st, 1, vm);
-        int rc = sqlite3_step(st);
-        if (rc == SQLITE_ROW) {
-            *ret_count = (uint64_t)sqlite3_column_int64(st, 0);
-            *ret_bytes = (uint64_t)sqlite3_column_int64(st, 1);
-        } else {
-            r = store_fail(c->db, rc, "count checkpoints", e);
-        }
-        store_done(c, SQL_cp_sum, st);
-    }
-    store_unlock(c);
-    return r;
+    return store_sum(s, SQL_cp_sum, vm, "count checkpoints", ret_count, ret_bytes, e);
 }
 
 int store_checkpoint_drop(struct store *s, const char *vm,

@@ -144,21 +144,7 @@ int store_layers_unused(struct store *s, char (*ret)[LAYER_CAP], size_t max, siz
 
 int store_layer_sum(struct store *s, uint64_t *ret_count, uint64_t *ret_bytes, struct err *e)
 {
-    struct conn *c = store_reader(s);
-    sqlite3_stmt *st;
-    int r = store_stmt(c, SQL_layer_sum, &st, e);
-    if (r == 0) {
-        int rc = sqlite3_step(st);
-        if (rc == SQLITE_ROW) {
-            *ret_count = (uint64_t)sqlite3_column_int64(st, 0);
-            *ret_bytes = (uint64_t)sqlite3_column_int64(st, 1);
-        } else {
-            r = store_fail(c->db, rc, "count disk layers", e);
-        }
-        store_done(c, SQL_layer_sum, st);
-    }
-    store_unlock(c);
-    return r;
+    return store_sum(s, SQL_layer_sum, "", "count disk layers", ret_count, ret_bytes, e);
 }
 
 /* ---- chains that become shorter --------------------------------------------------------- */

@@ -63,6 +63,9 @@ int store_run(struct store *s, enum store_sql id, int *ret_changes, struct err *
 /* "SELECT count(*)" with a text argument and, when the statement has two, a number. */
 int store_count(struct store *s, enum store_sql id, const char *arg, uint32_t num,
                 uint64_t *ret, struct err *e);
+/* A number and a sum of bytes, both in one row. */
+int store_sum(struct store *s, enum store_sql id, const char *arg, const char *what,
+              uint64_t *ret_count, uint64_t *ret_bytes, struct err *e);
 
 void store_bind_text(sqlite3_stmt *st, int i, const char *s); /* NULL binds NULL */
 /* Copies a column; too long a text is cut (rows come from our own writes only). */

@@ -123,26 +123,43 @@ int store_run(struct store *s, enum store_sql id, int *ret_changes, struct err *
     return r;
 }
 
-int store_count(struct store *s, enum store_sql id, const char *arg, uint32_t num,
-                uint64_t *ret, struct err *e)
+/* One row of numbers; the columns that are asked for. */
+static int one_row(struct store *s, enum store_sql id, const char *arg, const uint32_t *num,
+                   const char *what, uint64_t *ret, int columns, struct err *e)
 {
     struct conn *c = store_reader(s);
     sqlite3_stmt *st;
     int r = store_stmt(c, id, &st, e);
-    if (r < 0) {
-        store_unlock(c);
-        return r;
+    if (r == 0) {
+        store_bind_text(st, 1, arg);
+        if (num && sqlite3_bind_parameter_count(st) > 1)
+            sqlite3_bind_int64(st, 2, *num);
+        int rc = sqlite3_step(st);
+        for (int i = 0; i < columns && rc == SQLITE_ROW; i++)
+            ret[i] = (uint64_t)sqlite3_column_int64(st, i);
+        if (rc != SQLITE_ROW)
+            r = store_fail(c->db, rc, what, e);
+        store_done(c, id, st);
     }
-    store_bind_text(st, 1, arg);
-    if (sqlite3_bind_parameter_count(st) > 1)
-        sqlite3_bind_int64(st, 2, num);
-    int rc = sqlite3_step(st);
-    if (rc == SQLITE_ROW)
-        *ret = (uint64_t)sqlite3_column_int64(st, 0);
-    else
-        r = store_fail(c->db, rc, "count", e);
-    store_done(c, id, st);
     store_unlock(c);
+    return r;
+}
+
+int store_count(struct store *s, enum store_sql id, const char *arg, uint32_t num,
+                uint64_t *ret, struct err *e)
+{
+    return one_row(s, id, arg, &num, "count", ret, 1, e);
+}
+
+int store_sum(struct store *s, enum store_sql id, const char *arg, const char *what,
+              uint64_t *ret_count, uint64_t *ret_bytes, struct err *e)
+{
+    uint64_t sums[2];
+    int r = one_row(s, id, arg, NULL, what, sums, 2, e);
+    if (r == 0) {
+        *ret_count = sums[0];
+        *ret_bytes = sums[1];
+    }
     return r;
 }
 
