@@ -299,7 +299,7 @@ bool client_check(struct client *c)
 /* ---- many ---- */
 
 struct crowd {
-    unsigned n, idle, pace_ms;
+    unsigned n, idle, pace_ms, steps;
     bool stop, over;
     pthread_mutex_t lock;
     pthread_cond_t cond;
@@ -329,6 +329,7 @@ static void *member_main(void *arg)
         pthread_mutex_unlock(&m.w->lock);
         bool ok = client_step(m.c);
         pthread_mutex_lock(&m.w->lock);
+        m.w->steps++;
         unsigned pause = !ok ? 50 : m.w->pace_ms ? draw(2 * m.w->pace_ms) : 0;
         if (pause && !m.w->stop) { /* nobody is there, or it has a pace: or somebody stops it */
             struct timespec ts;
@@ -392,6 +393,14 @@ bool crowd_check(struct crowd *w)
     for (unsigned i = 0; i < w->n; i++)
         ok &= client_check(&w->clients[i]);
     return ok;
+}
+
+unsigned crowd_steps(struct crowd *w)
+{
+    pthread_mutex_lock(&w->lock);
+    unsigned steps = w->steps;
+    pthread_mutex_unlock(&w->lock);
+    return steps;
 }
 
 void crowd_end(struct crowd *w, unsigned *ret_ops, unsigned *ret_failed, unsigned *ret_lost)

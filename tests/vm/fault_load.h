@@ -53,6 +53,7 @@ struct crowd *crowd_start(unsigned n, const char *image);
 void crowd_pace(struct crowd *w, unsigned ms); /* each rests that long on average; at first 0 */
 void crowd_stop(struct crowd *w);              /* at the end of the step each is in */
 void crowd_go(struct crowd *w);
+unsigned crowd_steps(struct crowd *w); /* so far */
 bool crowd_check(struct crowd *w); /* all of them, while stopped */
 void crowd_end(struct crowd *w, unsigned *ret_ops, unsigned *ret_failed, unsigned *ret_lost);
 

@@ -121,7 +121,10 @@ FAULT_CASE(case_load)
     CHECK(crowd_check(w));
     struct shape before = shape_now();
     crowd_go(w);
-    nap(minutes * 60000);
+    for (unsigned i = 1; i <= minutes; i++) {
+        nap(60000);
+        printf("# minute %u of %u: %u operations\n", i, minutes, crowd_steps(w));
+    }
     crowd_stop(w);
     CHECK(crowd_check(w));
     struct shape after = shape_now();
