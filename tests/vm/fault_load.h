@@ -54,7 +54,7 @@ void crowd_pace(struct crowd *w, unsigned ms); /* each rests that long on averag
 void crowd_stop(struct crowd *w);              /* at the end of the step each is in */
 void crowd_go(struct crowd *w);
 unsigned crowd_steps(struct crowd *w); /* so far */
-bool crowd_check(struct crowd *w); /* all of them, while stopped */
+bool crowd_check(struct crowd *w);     /* all of them, while stopped */
 void crowd_end(struct crowd *w, unsigned *ret_ops, unsigned *ret_failed, unsigned *ret_lost);
 
 #endif
