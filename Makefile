@@ -25,7 +25,7 @@ CROSS := $(if $(filter aarch64,$(shell uname -m)),,aarch64-linux-gnu-)
 
 BASE := buf crc32c err fd filter linelog log msg
 
-SNAPSHOT := devstate io kerneltext memscan overlay overmerge snapbase snapcheck snapdelta snapfile \
+SNAPSHOT := devstate freemap io kerneltext memscan overlay overmerge snapbase snapcheck snapdelta snapfile \
 	snaplayer snapmem snapruns snapstate snapwrite workset
 
 VMM :=  \
@@ -90,7 +90,7 @@ TESTED_GUEST := inflate zip glob users text util req upstream_text
 # of their own.
 UNIT := \
 	arn artifacts bench_peers blk_crash chain checkpoint_power cli_pack cli_text config crc32c devstate \
-	dockerfile drift fsm gdb_packet glob guest_link guest_zip http http_status inflate linelog ops ops_checkpoint \
+	dockerfile drift freemap fsm gdb_packet glob guest_link guest_zip http http_status inflate linelog ops ops_checkpoint \
 	ops_ext ops_guest ops_key openapi ops_update ops_vm overlay page pagewalk ring s3_chunked s3_uploads sigv4 \
 	sigv4_sign snapfile snapfile_delta snapfile_devices snapfile_forgery snapfile_old \
 	snapfile_power snapfile_seal snapfile_tools snaplayer store store_checkpoint text throttle tls \
@@ -99,7 +99,7 @@ UNIT := \
 UNIT_GUEST := inflate tlv guest_zip glob users text http_status upstream
 UNIT_CLI := cli_text cli_pack
 FUZZ := \
-	arn dockerfile gdb_packet guest_link guest_req guest_zip http1 inflate ops_json priv s3_chunked \
+	arn dockerfile freemap gdb_packet guest_link guest_req guest_zip http1 inflate ops_json priv s3_chunked \
 	sigv4 snapfile snaplayer snapstate tlv upstream virtio_blk virtio_misc virtio_net virtq vsock ws zip
 FUZZ_GUEST := inflate tlv guest_zip guest_req upstream
 
@@ -199,7 +199,7 @@ $(B)/sysroot.stamp: tools/sysroot.sh $(CACHED) | $(B)/deps.stamp
 	@tools/sysroot.sh
 $(B)/sysroot-native.stamp: tools/sysroot.sh $(CACHED) | $(B)/deps.stamp
 	@tools/sysroot.sh native
-$(B)/kernel.stamp: tools/kernel.sh initrd/kernel.config $(addprefix initrd/patches/,boot.patch memory.patch needless.patch small.patch) $(CACHED) | $(B)/deps.stamp
+$(B)/kernel.stamp: tools/kernel.sh initrd/kernel.config $(addprefix initrd/patches/,boot.patch freemap.patch layout.patch memory.patch needless.patch small.patch) $(CACHED) | $(B)/deps.stamp
 	@tools/kernel.sh
 
 define strip_to

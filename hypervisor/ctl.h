@@ -117,6 +117,7 @@ struct ctl_saved {
     uint8_t id[16];       /* the new snapshot's id */
     uint64_t layer_same;  /* pages that are in the layer */
     uint64_t layer_other; /* pages of its place that had to be stored all the same */
+    uint64_t pages_free;  /* left out: the guest's kernel has no use for what they hold */
 };
 
 /* fd: the new layer file, empty, read-write. Its id is zeros: naming and publishing it is the

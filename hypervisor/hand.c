@@ -186,9 +186,10 @@ static void on_paused(struct vm *vm, void *ctx)
         h->status = 1;
     } else {
         log_info("saved %llu bytes, %llu pages stored, %llu zero, %llu as in the image, "
-                 "paused %llu us",
+                 "%llu free, paused %llu us",
                  (unsigned long long)saved.file_bytes, (unsigned long long)saved.pages_stored,
                  (unsigned long long)saved.pages_zero, (unsigned long long)saved.pages_same,
+                 (unsigned long long)saved.pages_free,
                  (unsigned long long)saved.pause_ns / 1000);
     }
     dev_uart_flush(vm->uart, NULL, 0);

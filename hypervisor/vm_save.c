@@ -8,6 +8,7 @@
 #include <sys/random.h>
 
 #include "../snapshot/devstate.h"
+#include "../snapshot/freemap.h"
 #include "../snapshot/memscan.h"
 #include "../snapshot/snapbase.h"
 #include "../snapshot/snapstate.h"
@@ -62,9 +63,10 @@ static int save_state(struct vm *vm, struct dstate_writer *w, struct err *e)
 }
 
 /* Pages that may have to be stored: written ones, those mapped from other files than the
- * image, and for a whole snapshot of a restored machine those of the image. */
+ * image, and for a whole snapshot of a restored machine those of the image. None that are free.
+ */
 static int find_candidates(struct vm *vm, const struct snap_base *base, bool full,
-                           uint64_t *candidates, struct err *e)
+                           uint64_t *candidates, uint64_t *ret_free, struct err *e)
 {
     int r = memscan_anonymous(vm->pagemap_fd, vm->mem.host, vm->mem.size, candidates, e);
     if (r < 0)
@@ -75,6 +77,8 @@ static int find_candidates(struct vm *vm, const struct snap_base *base, bool ful
     }
     if (full)
         snap_base_mark(base, candidates);
+    *ret_free =
+        freemap_clear(vm->mem.host, vm->mem.size, MEM_BASE, MEM_SYSTEM_SIZE, candidates);
     return 0;
 }
 
@@ -112,6 +116,7 @@ int machine_save(struct vm *vm, int fd, bool full, int layer_fd, struct ctl_save
     struct snap_info info = {.flags = full ? SNAP_FULL : 0};
     struct snap_result result = {0};
     AUTO_FREE uint64_t *candidates = NULL;
+    uint64_t pages_free = 0;
     int r = 0;
     if (vm->state != VM_PAUSED)
         return err_set(e, EBUSY, "only a paused machine can be saved");
@@ -142,7 +147,7 @@ int machine_save(struct vm *vm, int fd, bool full, int layer_fd, struct ctl_save
     if (r == 0)
         r = save_state(vm, &w, e);
     if (r == 0)
-        r = find_candidates(vm, &base, full, candidates, e);
+        r = find_candidates(vm, &base, full, candidates, &pages_free, e);
     struct snap_source src = {.mem = vm->mem.host,
                               .candidates = candidates,
                               .base = full ? NULL : base.map,
@@ -158,6 +163,7 @@ int machine_save(struct vm *vm, int fd, bool full, int layer_fd, struct ctl_save
                                   .pages_same = result.pages_same,
                                   .layer_same = result.layer_same,
                                   .layer_other = result.layer_other,
+                                  .pages_free = pages_free,
                                   .pause_ns = vm_now_ns() - vm->paused_at_ns};
         memcpy(ret->id, info.id, SNAP_ID);
     }
