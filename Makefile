@@ -389,7 +389,7 @@ $(B)/vm/guest_soak: $(call objects,musl,tests/vm/guest_soak.c tests/vm/guest_cli
 	snapshot/overlay.c snapshot/io.c)
 $(B)/vm/vmmtrace: $(call objects,musl,$(TRACE_SRC))
 $(B)/vm/ticker: $(call objects,musl,tests/guests/ticker.c)
-$(B)/vm/payload: $(call objects,musl,tests/guests/payload.c)
+$(B)/vm/payload: $(call objects,musl,tests/guests/payload.c tests/guests/payload_memory.c)
 $(B)/vm/hostile_drive: $(call objects,musl,tests/vm/hostile_drive.c tests/vm/hostile_vmm.c $(BASE_SRC))
 $(B)/vm/lockdown_drive: $(call objects,musl,tests/vm/lockdown_drive.c tests/vm/hostile_vmm.c $(BASE_SRC))
 # Not where init is, so that an address says which of the two it belongs to.

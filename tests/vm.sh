@@ -52,9 +52,9 @@ run_script guest 'exec /tests/guest_drive /usr/bin/dormouse-vmm /usr/lib/dormous
 # In memory: what waits for a disk would let the clock that counts instructions run ahead.
 soak='mount -t tmpfs -o size=75% none /var/lib/dormouse/t
 exec /tests/guest_soak /usr/bin/dormouse-vmm /usr/lib/dormouse/Image /usr/lib/dormouse/initrd.cpio /tests/root.img /var/lib/dormouse/t'
-run_script cycles "export CLONES=3 CYCLES=5
+run_script cycles "export CLONES=3 CYCLES=5 ROUNDS=1
 $soak"
-run_script soak "export CLONES=${CLONES:-100} CYCLES=${CYCLES:-1000}
+run_script soak "export CLONES=${CLONES:-100} CYCLES=${CYCLES:-1000} ROUNDS=${ROUNDS:-20}
 $soak"
 run_script faults "export LOG_LINES=${LOG_LINES:-60} KILLS=${KILLS:-10} SEED=${SEED:-1} CLIENTS=${CLIENTS:-4} MINUTES=${MINUTES:-5} PACE_MS=${PACE_MS:-10000} PATH=/usr/sbin:/usr/bin
 exec /tests/faults.sh ${CASES:-}"

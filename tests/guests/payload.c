@@ -30,6 +30,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "payload_memory.h"
+
 extern char **environ;
 
 static int fail(const char *what)
@@ -171,20 +173,6 @@ static int verb_crash(int argc, char **argv)
     signal(SIGSEGV, SIG_DFL);
     kill(getpid(), number(argc, argv, 1, SIGSEGV));
     return 1; /* PID 1 of a namespace does not die of its own signals */
-}
-
-static int verb_memhog(int argc, char **argv)
-{
-    int mb = number(argc, argv, 1, 100000);
-    for (int i = 0; i < mb; i++) {
-        char *p =
-            mmap(NULL, 1 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        if (p == MAP_FAILED)
-            return fail("mmap");
-        memset(p, 0x5a, 1 << 20);
-    }
-    printf("took %d MiB\n", mb);
-    return 0;
 }
 
 static int verb_forks(int argc, char **argv)
@@ -736,7 +724,7 @@ static const struct {
     {"serve", verb_serve},     {"pipe", verb_pipe},
     {"redis", verb_redis},     {"run", verb_run},
     {"nested", verb_nested},   {"awake", verb_awake},
-    {"resolve", verb_resolve},
+    {"resolve", verb_resolve}, {"pressure", verb_pressure},
 };
 
 static int run(int argc, char **argv)

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * Many of what guest_drive.c does once: clones of one image, whose first act is to
- * read random numbers, and suspends and resumes of one session under load. Runs
- * on an arm64 host with KVM.
+ * read random numbers, suspends and resumes of one session under load, and memory
+ * that is used up again and again. Runs on an arm64 host with KVM.
  *     guest_soak VMM KERNEL INITRD ROOT [DIR]
- * CLONES and CYCLES in the environment say how many; 100 and 1000 by default.
+ * CLONES, CYCLES and ROUNDS in the environment say how many; 100, 1000 and 20 by default.
  */
 #include <fcntl.h>
 #include <stdlib.h>
@@ -243,6 +243,64 @@ TEST(cycles_lose_nothing)
     CHECK(last_free + (8u << 20) > first_free); /* Redis's file is in the page cache */
 }
 
+/* ---- memory ---- */
+
+/* Three processes and the page cache want more than there is: 3 * 68 + 40 of 230 MiB. */
+static bool under_pressure(void)
+{
+    bool ok = run_in(&g, ARGS("sh", "-c", "pressure 3 68 /opt/filled 40 3"));
+    if (!ok)
+        printf("# exit %u, signal %u: %.300s\n", last.exit_status, last.signal, out);
+    return CHECK(ok) && CHECK(strstr(out, "4 of 4 processes found what they had written"));
+}
+
+/* All of it, and more: who asks for that ends, nobody else. */
+static bool too_much(void)
+{
+    struct tlv_writer w = fields();
+    args(&w, ARGS("sh", "-c", "memhog"));
+    return CHECK(guest_command(&g, &w, NULL, out, sizeof out, &last)) &&
+           CHECK(last.has_signal && last.signal == 9);
+}
+
+static bool available(uint64_t *ret)
+{
+    bool ok = CHECK(guest_ok(&g, GP_STATS, NULL));
+    *ret = g.answer.mem_available;
+    return ok;
+}
+
+TEST(memory_holds_under_pressure)
+{
+    struct ctl_saved saved;
+    struct disk d = root_disk(arg.disk);
+    unsigned n = count("ROUNDS", 20);
+    uint64_t before, after;
+    if (!machine_up(&g) || !start(&g, ARGS("sh", "-c", "tick 5 0")) || !under_pressure() ||
+        !too_much() || !available(&before))
+        return;
+    for (unsigned i = 0; i < n; i++) {
+        if (!under_pressure() || !too_much() || !available(&after))
+            return;
+        if (i == 0) { /* goes on elsewhere, with what is left of it */
+            if (!freeze(&g, 1) || !CHECK(guest_save(&g, arg.image, CTL_SAVE_FULL, &saved)) ||
+                !CHECK(guest_kill(&g)) ||
+                !CHECK(guest_restore(&g, &arg.s, &d, 1, arg.image, NULL)) ||
+                !restored(&g, false, 1, "session"))
+                return;
+        }
+    }
+    size_t from = g.text_len;
+    CHECK(guest_line(&g, from, "1 tick ")); /* the application was there all the time */
+    CHECK(after + (4u << 20) > before);
+    printf("# %u rounds: %llu KiB free at first, %llu at last, image %llu pages, %llu free\n",
+           n, (unsigned long long)before >> 10, (unsigned long long)after >> 10,
+           (unsigned long long)saved.pages_stored, (unsigned long long)saved.pages_free);
+    /* Of what was used up nothing is stored but what lies about in pieces. */
+    CHECK(saved.pages_free > 30000 && saved.pages_stored < 6000);
+    CHECK(guest_kill(&g));
+}
+
 int main(int argc, char **argv)
 {
     if (!host_args(argc, argv)) {
@@ -252,5 +310,6 @@ int main(int argc, char **argv)
     setvbuf(stdout, NULL, _IOLBF, 0);
     RUN(clones_never_share_random_numbers);
     RUN(cycles_lose_nothing);
+    RUN(memory_holds_under_pressure);
     return TAP_DONE();
 }
