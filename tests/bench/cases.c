@@ -308,30 +308,37 @@ static void restores(const struct plan *p, const struct target *t, enum mode mod
     }
 }
 
-/* The pages that the dozing guest touches until it has printed a dot. */
+/* A dozing guest that sleeps. Not after its first dot: it spends that round in page faults, and
+ * would be found at work, anywhere. */
+static bool doze(struct inst *in)
+{
+    bool ok = true;
+    for (unsigned i = 0; i < ROUNDS; i++)
+        ok = ok && console_shows(in, ".");
+    usleep(IDLE_US);
+    return ok;
+}
+
+/* The pages that it touches until then. */
 bool make_workset(const struct target *t, const char *image)
 {
     static struct inst in;
     struct spec s = spec_for(t, "");
     if (!t->workset)
         return false;
-    bool ok = t->embryo(&in, &s) && t->restore(&in, &s, image, NULL) &&
-              console_shows(&in, ".") && t->workset(&in, image);
+    bool ok = t->embryo(&in, &s) && t->restore(&in, &s, image, NULL) && doze(&in) &&
+              t->workset(&in, image);
     t->stop(&in);
     return ok;
 }
 
-/* A session of the dozing guest, to restore from two layers. Not at once: it spends its first
- * round in page faults, and would be found at work, anywhere. */
+/* A session of the dozing guest, to restore from two layers. */
 static bool make_session(const struct target *t, const char *image, char session[256])
 {
     static struct inst in;
     struct spec s = spec_for(t, "");
     image_name(t, "doze.session", session);
-    bool ok = t->embryo(&in, &s) && t->restore(&in, &s, image, NULL);
-    for (unsigned i = 0; i < ROUNDS; i++)
-        ok = ok && console_shows(&in, ".");
-    usleep(IDLE_US);
+    bool ok = t->embryo(&in, &s) && t->restore(&in, &s, image, NULL) && doze(&in);
     ok = ok && t->save(&in, session, false, NULL);
     t->stop(&in);
     return ok;

@@ -75,6 +75,7 @@ void daemon_suspend(struct bench *b)
         {"python-idle", {NULL}},
         {"python-web-app", {"/", "/work", "/", "/"}},
         {"store-50-mb", {"/fill?mb=50"}},
+        {"burst-50-mb", {"/burst?mb=50"}},
         {"compile-in-progress", {"/compile"}},
     };
     for (size_t i = 0; i < ARRAY_LEN(loads); i++) {

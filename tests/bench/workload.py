@@ -4,6 +4,7 @@
 #   /          an answer from memory
 #   /work      some computing, the result kept
 #   /fill?mb=N holds N MB more of values under keys, no two alike
+#   /burst?mb=N has another process use N MB and end
 #   /compile   compiles the standard library to bytecode: answers after some files and goes on
 import glob
 import json
@@ -32,6 +33,14 @@ def fill(megabytes):
     for i in range(megabytes * 16):
         store[f"key-{i}"] = random.randbytes(62500)
     return len(store)
+
+
+def burst(megabytes):
+    pid = os.fork()
+    if pid == 0:
+        held = [Random(i).randbytes(62500) for i in range(megabytes * 16)]
+        os._exit(0 if held else 1)
+    return os.waitpid(pid, 0)[1]
 
 
 def compile_all(under_way):
@@ -63,6 +72,8 @@ class App(BaseHTTPRequestHandler):
             answer["primes"] = work()
         elif at.path == "/fill":
             answer["keys"] = fill(int(parse_qs(at.query)["mb"][0]))
+        elif at.path == "/burst":
+            answer["status"] = burst(int(parse_qs(at.query)["mb"][0]))
         elif at.path == "/compile":
             answer["compiling"] = begin_to_compile()
         body = json.dumps(answer).encode()
