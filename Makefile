@@ -557,7 +557,7 @@ check-bench: $(BENCH_GUARD)
 	@mkdir -p $(CHECK)
 	@tests/bench/guard.sh
 
-## restore-trace: one restore by phase and by function, every instruction (MODE=pooled|unpooled|prepared|thaw|boot)
+## restore-trace: one restore by phase and by function, every instruction (MODE=pooled|unpooled|prepared|thaw|boot|save)
 .PHONY: restore-trace
 restore-trace: $(BENCH_PARTS) $(B)/tool/tracesum tools/tcgtrace.c
 	@tools/restore-trace.sh $(or $(MODE),pooled)

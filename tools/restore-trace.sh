@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # Where the instructions of one restore go: by phase, by function of the programs, by function of
 # the host's kernel. From the order to restore to the guest's first instruction.
-#   tools/restore-trace.sh [pooled|unpooled|prepared|thaw|boot]     `make restore-trace MODE=...`
+#   tools/restore-trace.sh [pooled|unpooled|prepared|thaw|boot|save]   `make restore-trace MODE=...`
 # thaw: of a prepared one, from the message that it was restored to the application's first act,
 # with what the guest does; in the emulated host only. boot: likewise, from the start of the VMM
-# to the exec of an application's command.
+# to the exec of an application's command. save: of a guest that filled 64 MiB, whole.
 # In the emulated host every instruction is counted, by a plugin of the emulator (tcgtrace.c). On
 # an ARM64 machine with KVM (root, and the program perf) the processor's counter is sampled.
 # What it found stays in build/trace.
@@ -18,8 +18,9 @@ case $mode in
 pooled | unpooled | prepared) phases=tests/bench/phases guest= ;;
 thaw) phases=tests/bench/phases-thaw guest=,guest=on ;;
 boot) phases=tests/bench/phases-boot guest=,guest=on ;;
+save) phases=tests/bench/phases-save guest= ;;
 *)
-    echo "error: '$mode' is no mode; say pooled, unpooled, prepared, thaw or boot" >&2
+    echo "error: '$mode' is no mode; say pooled, unpooled, prepared, thaw, boot or save" >&2
     exit 2
     ;;
 esac

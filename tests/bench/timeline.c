@@ -317,6 +317,28 @@ static void traced(enum mode mode, const char *image, unsigned times, unsigned m
     }
 }
 
+/* A guest that filled 64 MiB, saved whole. */
+static void traced_save(void)
+{
+    static struct inst in;
+    const struct target *t = &target_dormouse;
+    struct spec s = spec_for(t, "bench=fill fill=64");
+    struct saved sv;
+    char path[256];
+    uint64_t ready;
+    image_name(t, "trace", path);
+    for (unsigned i = 0; i < 2; i++) {
+        bool ok = t->boot(&in, &s, &ready) && console_shows(&in, "ready");
+        usleep(20000); /* the guest's kernel ends its start */
+        trace_mark();
+        ok = ok && t->save(&in, path, true, &sv);
+        trace_mark_end();
+        if (!ok)
+            complain("nothing to trace");
+        t->stop(&in);
+    }
+}
+
 void cases_trace(const struct plan *p)
 {
     static const char *const names[][MODES] = {
@@ -324,6 +346,8 @@ void cases_trace(const struct plan *p)
         {"restore-loop-unpooled", "restore-loop-pooled", "restore-loop-prepared"}};
     struct spec doze = spec_for(&target_dormouse, "bench=doze");
     char image[256];
+    if (p->only && wanted(p, "restore-trace-save"))
+        traced_save();
     for (enum mode mode = 0; mode < MODES; mode++) {
         for (unsigned loop = 0; loop < 2 && p->only; loop++) {
             if (!wanted(p, names[loop][mode]) ||
