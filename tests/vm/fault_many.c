@@ -123,7 +123,8 @@ FAULT_CASE(case_load)
     crowd_go(w);
     for (unsigned i = 1; i <= minutes; i++) {
         nap(60000);
-        printf("# minute %u of %u: %u operations\n", i, minutes, crowd_steps(w));
+        printf("# minute %u of %u: %u operations, api %ld KiB, %u descriptors\n", i, minutes,
+               crowd_steps(w), host_rss_kib(daemon_api()), host_fds(daemon_api()));
     }
     crowd_stop(w);
     CHECK(crowd_check(w));
