@@ -519,7 +519,7 @@ $(B)/bench/daemon: $(call objects,glibc,$(BENCH_DAEMON:%=tests/bench/%.c) \
 	$(filter-out tools/cli/main.c,$(CLI_SRC)))
 	$(call say,LINK,"bench of the daemon (runs on arm64)")
 	@mkdir -p $(@D)
-	$(Q)$(CC_glibc) -static $(LINK) -o $@ $^ $(CLI_LIBS)
+	$(Q)$(CC_glibc) -static $(LINK) -Wl,--wrap=conn_write -o $@ $^ $(CLI_LIBS)
 $(B)/bench/records: $(call objects,glibc,tests/bench/records.c)
 	$(call say,LINK,"bench records (runs on arm64)")
 	@mkdir -p $(@D)

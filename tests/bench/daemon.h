@@ -40,6 +40,8 @@ bool vm_ask(struct http_client *hc, const struct vm *vm, const char *path);
 bool vm_suspend(struct bench *b, const char *id);                    /* until it is SUSPENDED */
 bool vm_in_state(struct bench *b, const char *id, const char *want); /* waits for it */
 bool vm_end(struct bench *b, const char *id);
+/* When the last request left the client, by now_ns(). */
+uint64_t last_written(void);
 /* GET of the API's, kept or dropped answer. */
 bool api_get(struct bench *b, const char *template, const char *id, json_t **ret);
 /* The last line of the log that has both texts; "" in ret and false without one. */

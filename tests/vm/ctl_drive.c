@@ -276,6 +276,7 @@ static int restore(struct vmm *v, struct ctl_machine *m, const char *image, cons
 static int save(struct vmm *v, const char *path, uint32_t flags, struct ctl_saved *ret)
 {
     struct ctl_save s = {.flags = flags};
+    unlink(path); /* the machine may be one that this file's pages are mapped in */
     int fd = open_at(path, O_RDWR | O_CREAT | O_TRUNC);
     int r = order_fds(v, CTL_SAVE, &s, sizeof s, &fd, 1);
     const struct ctl_saved *saved = msg_body(&v->msg, sizeof *saved);
