@@ -32,7 +32,8 @@
 /* No balloon: with free-page reporting every clone goes through all of its free memory in its
  * first half minute, in sixteen rounds two seconds apart (the guest kernel's pace), and copies
  * the page structures it marks. Measured, 2 GiB guest: 1480 page faults instead of 530, and
- * eight times the CPU time. Snapshots leave out what is free without it (snapshot/freemap.h). */
+ * eight times the CPU time. Snapshots leave out what is free without it (snapshot/freemap.h).
+ */
 #define FLEET_BALLOON 0
 #define SAVE_LIMIT_MS 600000
 #define HOLD_LIMIT_MS 60000 /* fleet_acquire on a microVM that is not up yet */
